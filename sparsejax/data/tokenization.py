@@ -1,0 +1,175 @@
+"""Words to pieces: labels on first pieces, no word without a piece, no sentence cut off."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sparsejax.data.sources import TAGS, Sentence
+from sparsejax.errors import UserError
+
+IGNORE = -100
+"""The label of every piece that is not the first of a word."""
+
+SPECIAL = {"unk": "[UNK]", "pad": "[PAD]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Encoded:
+    """Tokenised sentences, laid end to end.
+
+    A sentence longer than a row is split between words into several *chunks*; every chunk begins
+    with the classification piece and ends with the separator. Chunks and their words are in the
+    order of the sentences, so that the positions with `labels != IGNORE`, read from left to right,
+    are the words of the corpus in order.
+    """
+
+    tokens: np.ndarray  # int32 [pieces]
+    labels: np.ndarray  # int32 [pieces]: tag id on the first piece of a word, else IGNORE
+    lengths: np.ndarray  # int32 [chunks]: pieces of each chunk
+    words: np.ndarray  # int32 [sentences]: words of each sentence
+    repairs: np.ndarray  # int64 [3]: how often each of REPAIRS was needed
+
+    REPAIRS = (
+        "words without a piece became the unknown piece",
+        "words with more pieces than a row were shortened",
+        "sentences longer than a row were split between words",
+    )
+
+    def repair_notes(self) -> list[str]:
+        """What was changed to make the sentences fit, one line each; empty if nothing was."""
+        return [f"{n:,} {what}" for n, what in zip(self.repairs, self.REPAIRS, strict=True) if n]
+
+
+def concatenate(parts: Sequence[Encoded]) -> Encoded:
+    """The sentences of all parts, in order."""
+    fields = [f.name for f in dataclasses.fields(Encoded)]
+    joined = {name: np.concatenate([getattr(p, name) for p in parts]) for name in fields}
+    joined["repairs"] = np.sum([p.repairs for p in parts], axis=0)
+    return Encoded(**joined)
+
+
+def encode(sentences: Sequence[Sentence], tokenizer: Any, length: int) -> Encoded:
+    """Tokenises sentences into chunks of at most `length` pieces, special pieces included.
+
+    Args:
+      sentences: words with their tags.
+      tokenizer: a fast Hugging Face tokenizer with `cls_token` and `sep_token`.
+      length: of a packed row.
+    """
+    unknown, first, last = (
+        tokenizer.unk_token_id,
+        tokenizer.cls_token_id,
+        tokenizer.sep_token_id,
+    )
+    room = length - 2
+    tag_ids = {tag: i for i, tag in enumerate(TAGS)}
+    tokens: list[int] = []
+    labels: list[int] = []
+    lengths: list[int] = []
+    repairs = [0, 0, 0]
+    # The backend does what `tokenizer(..., is_split_into_words=True)` does, without its copies.
+    backend = tokenizer.backend_tokenizer
+    backend.no_truncation()
+    backend.no_padding()
+    batch = backend.encode_batch(
+        [s.words for s in sentences], is_pretokenized=True, add_special_tokens=False
+    )
+    for sentence, encoding in zip(sentences, batch, strict=True):
+        pieces: list[list[int]] = [[] for _ in sentence.words]
+        for piece, word in zip(encoding.ids, encoding.word_ids, strict=True):
+            pieces[word].append(piece)
+        size, chunks = 0, 1
+        tokens.append(first)
+        labels.append(IGNORE)
+        for word, tag in zip(pieces, sentence.tags, strict=True):
+            if not word:
+                word.append(unknown)
+                repairs[0] += 1
+            elif len(word) > room:
+                del word[room:]
+                repairs[1] += 1
+            if size + len(word) > room:
+                tokens += (last, first)
+                labels += (IGNORE, IGNORE)
+                lengths.append(size + 2)
+                size, chunks = 0, chunks + 1
+            tokens += word
+            labels.append(tag_ids[tag])
+            labels += [IGNORE] * (len(word) - 1)
+            size += len(word)
+        tokens.append(last)
+        labels.append(IGNORE)
+        lengths.append(size + 2)
+        repairs[2] += chunks > 1
+    return Encoded(
+        tokens=np.array(tokens, np.int32),
+        labels=np.array(labels, np.int32),
+        lengths=np.array(lengths, np.int32),
+        words=np.array([len(s.words) for s in sentences], np.int32),
+        repairs=np.array(repairs, np.int64),
+    )
+
+
+def load_tokenizer(directory: Path) -> Any:
+    """The fast tokenizer of a Hugging Face model directory.
+
+    Raises:
+      UserError: there is none, it is damaged, slow, or lacks one of the special tokens used here.
+    """
+    import transformers
+
+    transformers.logging.set_verbosity_error()
+    # Asked for a directory without tokenizer files, AutoTokenizer invents an empty tokenizer.
+    if not any((directory / name).is_file() for name in ("tokenizer.json", "vocab.txt")):
+        raise UserError(f"{directory}: no tokenizer (neither tokenizer.json nor vocab.txt)")
+    try:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(directory, local_files_only=True)
+    except Exception as error:  # the tokenizers library raises bare Exception on a damaged file
+        reason = str(error).strip().split("\n")[0]
+        raise UserError(f"{directory}: the tokenizer cannot be read ({reason})") from error
+    if not tokenizer.is_fast:
+        raise UserError(f"{directory}: the tokenizer has no fast version (tokenizer.json)")
+    missing = [f"{k}_token" for k in SPECIAL if getattr(tokenizer, f"{k}_token_id") is None]
+    missing = [name for name in missing if name != "mask_token"]
+    if missing:
+        raise UserError(f"{directory}: the tokenizer has no {', '.join(missing)}")
+    return tokenizer
+
+
+def train_tokenizer(words: Iterable[str], size: int) -> Any:
+    """A cased WordPiece tokenizer learned from words, split as BERT's tokenizer splits text.
+
+    Args:
+      words: with repetitions; frequency decides what is merged.
+      size: of the vocabulary at most, the five special pieces included.
+    """
+    import tokenizers
+    import transformers
+
+    alphabet_limit = max(size // 2, len(SPECIAL) + 1)
+    raw = tokenizers.Tokenizer(tokenizers.models.WordPiece(unk_token=SPECIAL["unk"]))
+    raw.normalizer = tokenizers.normalizers.BertNormalizer(lowercase=False, strip_accents=False)
+    raw.pre_tokenizer = tokenizers.pre_tokenizers.BertPreTokenizer()
+    trainer = tokenizers.trainers.WordPieceTrainer(
+        vocab_size=size,
+        special_tokens=list(SPECIAL.values()),
+        limit_alphabet=alphabet_limit,
+        show_progress=False,
+    )
+    raw.train_from_iterator(words, trainer)
+    # Through its JSON: what is used in training is exactly what will be read back from disk.
+    vocabulary = json.loads(raw.to_str())["model"]["vocab"]
+    cls, sep = SPECIAL["cls"], SPECIAL["sep"]
+    raw.post_processor = tokenizers.processors.BertProcessing(
+        (sep, vocabulary[sep]), (cls, vocabulary[cls])
+    )
+    raw.decoder = tokenizers.decoders.WordPiece()
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=raw, **{f"{name}_token": token for name, token in SPECIAL.items()}
+    )

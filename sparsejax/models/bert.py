@@ -1,0 +1,228 @@
+"""BERT for token classification: the only file that knows Flax modules.
+
+Everything else sees two functions, `init` and `apply`, and parameters that are plain nested dicts
+with readable paths (`encoder/layer_3/attention/query/kernel`, kernels as [in, out]).
+
+Reference: Devlin et al. 2019, "BERT: Pre-training of Deep Bidirectional Transformers", section 3;
+layer order, activation and epsilon follow Hugging Face's `BertForTokenClassification`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from sparsejax.errors import UserError
+
+Params = dict[str, Any]
+
+ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
+    "gelu": functools.partial(nn.gelu, approximate=False),
+    "gelu_new": functools.partial(nn.gelu, approximate=True),
+    "gelu_pytorch_tanh": functools.partial(nn.gelu, approximate=True),
+    "relu": nn.relu,
+    "silu": nn.silu,
+    "swish": nn.silu,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class BertConfig:
+    """The fields of Hugging Face's `config.json` that change what the model computes.
+
+    Defaults are Hugging Face's own, so that a field left out of `config.json` means the same here.
+    """
+
+    vocab_size: int = 30522
+    hidden_size: int = 768
+    num_hidden_layers: int = 12
+    num_attention_heads: int = 12
+    intermediate_size: int = 3072
+    hidden_act: str = "gelu"
+    hidden_dropout_prob: float = 0.1
+    attention_probs_dropout_prob: float = 0.1
+    classifier_dropout: float | None = None  # None: hidden_dropout_prob
+    max_position_embeddings: int = 512
+    type_vocab_size: int = 2
+    initializer_range: float = 0.02
+    layer_norm_eps: float = 1e-12
+    pad_token_id: int = 0
+    num_labels: int = 2
+
+    @classmethod
+    def from_dict(cls, raw: Mapping[str, Any], num_labels: int) -> BertConfig:
+        """Reads a `config.json`; what this model cannot compute is refused by name."""
+        unsupported = {
+            "model_type": "bert",
+            "position_embedding_type": "absolute",
+            "is_decoder": False,
+            "add_cross_attention": False,
+            "pruned_heads": {},
+        }
+        for name, supported in unsupported.items():
+            if raw.get(name, supported) != supported:
+                raise UserError(
+                    f"config.json: {name} {raw[name]!r} is not supported, only {supported!r}"
+                )
+        fields = {f.name for f in dataclasses.fields(cls)} - {"num_labels"}
+        config = cls(num_labels=num_labels, **{k: v for k, v in raw.items() if k in fields})
+        if config.hidden_act not in ACTIVATIONS:
+            raise UserError(
+                f"config.json: hidden_act {config.hidden_act!r} is not one of "
+                f"{', '.join(ACTIVATIONS)}"
+            )
+        if config.hidden_size % config.num_attention_heads:
+            raise UserError(
+                f"config.json: hidden_size {config.hidden_size} is not a multiple of "
+                f"num_attention_heads {config.num_attention_heads}"
+            )
+        return config
+
+
+class _Layers:
+    """The building blocks of one configuration, so that no module repeats its settings."""
+
+    def __init__(self, config: BertConfig, dtype: jnp.dtype) -> None:
+        normal = nn.initializers.normal(config.initializer_range)
+        self.dense = functools.partial(nn.Dense, dtype=dtype, kernel_init=normal)
+        self.embed = functools.partial(nn.Embed, dtype=dtype, embedding_init=normal)
+        # The fast variance E[x^2] - E[x]^2 loses the digits that parity with PyTorch needs.
+        self.norm = functools.partial(
+            nn.LayerNorm, epsilon=config.layer_norm_eps, dtype=dtype, use_fast_variance=False
+        )
+
+
+class Embeddings(nn.Module):
+    config: BertConfig
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, tokens: jax.Array, positions: jax.Array, train: bool) -> jax.Array:
+        c, new = self.config, _Layers(self.config, self.dtype)
+        x = new.embed(c.vocab_size, c.hidden_size, name="word")(tokens)
+        x += new.embed(c.max_position_embeddings, c.hidden_size, name="position")(positions)
+        x += new.embed(c.type_vocab_size, c.hidden_size, name="token_type")(jnp.zeros_like(tokens))
+        return _dropout(self, c.hidden_dropout_prob, new.norm(name="norm")(x), train)
+
+
+class Attention(nn.Module):
+    config: BertConfig
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x: jax.Array, same_segment: jax.Array, train: bool) -> jax.Array:
+        c, new = self.config, _Layers(self.config, self.dtype)
+        heads, width = c.num_attention_heads, c.hidden_size // c.num_attention_heads
+
+        def split(name: str) -> jax.Array:
+            return new.dense(c.hidden_size, name=name)(x).reshape(*x.shape[:2], heads, width)
+
+        query, key, value = split("query"), split("key"), split("value")
+        scores = jnp.einsum("rqhd,rkhd->rhqk", query * width**-0.5, key)
+        # A finite number: a row of padding has no segment to look at and must not become NaN.
+        scores = jnp.where(same_segment[:, None], scores.astype(jnp.float32), -1e30)
+        weights = nn.softmax(scores).astype(self.dtype)
+        weights = _dropout(self, c.attention_probs_dropout_prob, weights, train)
+        mixed = jnp.einsum("rhqk,rkhd->rqhd", weights, value).reshape(x.shape)
+        out = new.dense(c.hidden_size, name="output")(mixed)
+        return new.norm(name="norm")(x + _dropout(self, c.hidden_dropout_prob, out, train))
+
+
+class Mlp(nn.Module):
+    config: BertConfig
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        c, new = self.config, _Layers(self.config, self.dtype)
+        hidden = ACTIVATIONS[c.hidden_act](new.dense(c.intermediate_size, name="intermediate")(x))
+        out = new.dense(c.hidden_size, name="output")(hidden)
+        return new.norm(name="norm")(x + _dropout(self, c.hidden_dropout_prob, out, train))
+
+
+class Layer(nn.Module):
+    config: BertConfig
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x: jax.Array, same_segment: jax.Array, train: bool) -> jax.Array:
+        x = Attention(self.config, self.dtype, name="attention")(x, same_segment, train)
+        return Mlp(self.config, self.dtype, name="mlp")(x, train)
+
+
+class Encoder(nn.Module):
+    config: BertConfig
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x: jax.Array, same_segment: jax.Array, train: bool) -> jax.Array:
+        for i in range(self.config.num_hidden_layers):
+            x = Layer(self.config, self.dtype, name=f"layer_{i}")(x, same_segment, train)
+        return x
+
+
+class Bert(nn.Module):
+    config: BertConfig
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(
+        self, tokens: jax.Array, positions: jax.Array, segments: jax.Array, train: bool
+    ) -> jax.Array:
+        c, new = self.config, _Layers(self.config, self.dtype)
+        same_segment = (segments[:, :, None] == segments[:, None, :]) & (segments[:, None, :] > 0)
+        x = Embeddings(c, self.dtype, name="embeddings")(tokens, positions, train)
+        x = Encoder(c, self.dtype, name="encoder")(x, same_segment, train)
+        rate = c.hidden_dropout_prob if c.classifier_dropout is None else c.classifier_dropout
+        logits = new.dense(c.num_labels, name="classifier")(_dropout(self, rate, x, train))
+        return logits.astype(jnp.float32)
+
+
+def init(config: BertConfig, key: jax.Array) -> Params:
+    """Random float32 parameters, as BERT draws them: normal(0, initializer_range), zero biases."""
+    row = jnp.zeros((1, 1), jnp.int32)
+    model = Bert(config, jnp.dtype("float32"))
+    return model.init(key, row, row, row, train=False)["params"]
+
+
+def apply(
+    config: BertConfig,
+    params: Params,
+    tokens: jax.Array,
+    positions: jax.Array,
+    segments: jax.Array,
+    *,
+    dtype: str = "float32",
+    dropout_key: jax.Array | None = None,
+) -> jax.Array:
+    """Logits float32 [rows, length, num_labels] of packed rows.
+
+    Args:
+      config: the model's shape.
+      params: what `init` or a checkpoint gave.
+      tokens, positions, segments: int32 [rows, length]. Attention sees only positions of the same
+        segment; segment 0 is padding (its logits mean nothing). Positions restart per sentence.
+      dtype: of the computation, float32 or bfloat16; softmax and logits are float32 in both.
+      dropout_key: with a key, dropout is on (training); without, off.
+    """
+    rngs = None if dropout_key is None else {"dropout": dropout_key}
+    model = Bert(config, jnp.dtype(dtype))
+    train = dropout_key is not None
+    logits: jax.Array = model.apply(
+        {"params": params}, tokens, positions, segments, train, rngs=rngs
+    )  # type: ignore[assignment]  # a tuple only with mutable collections, and there are none
+    return logits
+
+
+def _dropout(module: nn.Module, rate: float, x: jax.Array, train: bool) -> jax.Array:
+    """Dropout from 16 random bits per value: half the random numbers of `nn.Dropout`."""
+    if not train or rate == 0.0:
+        return x
+    bits = jax.random.bits(module.make_rng("dropout"), x.shape, jnp.uint16)
+    return jnp.where(bits >= round(rate * 2**16), x / (1.0 - rate), 0)

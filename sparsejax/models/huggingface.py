@@ -1,0 +1,302 @@
+"""Hugging Face checkpoints to parameters and back: one table of names, nothing skipped silently."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from sparsejax.config import ModelConfig
+from sparsejax.errors import UserError
+from sparsejax.models import bert
+
+# (Hugging Face's name, our path, whether the matrix is transposed: PyTorch stores [out, in]).
+# `{i}` is a layer's number. A name may carry the prefix `bert.`.
+TABLE = (
+    ("embeddings.word_embeddings.weight", "embeddings/word/embedding", False),
+    ("embeddings.position_embeddings.weight", "embeddings/position/embedding", False),
+    ("embeddings.token_type_embeddings.weight", "embeddings/token_type/embedding", False),
+    ("embeddings.LayerNorm.weight", "embeddings/norm/scale", False),
+    ("embeddings.LayerNorm.bias", "embeddings/norm/bias", False),
+    *(
+        row
+        for theirs, ours in (
+            ("attention.self.query", "attention/query"),
+            ("attention.self.key", "attention/key"),
+            ("attention.self.value", "attention/value"),
+            ("attention.output.dense", "attention/output"),
+            ("intermediate.dense", "mlp/intermediate"),
+            ("output.dense", "mlp/output"),
+        )
+        for row in (
+            (f"encoder.layer.{{i}}.{theirs}.weight", f"encoder/layer_{{i}}/{ours}/kernel", True),
+            (f"encoder.layer.{{i}}.{theirs}.bias", f"encoder/layer_{{i}}/{ours}/bias", False),
+        )
+    ),
+    *(
+        row
+        for theirs, ours in (
+            ("attention.output.LayerNorm", "attention/norm"),
+            ("output.LayerNorm", "mlp/norm"),
+        )
+        for row in (
+            (f"encoder.layer.{{i}}.{theirs}.weight", f"encoder/layer_{{i}}/{ours}/scale", False),
+            (f"encoder.layer.{{i}}.{theirs}.bias", f"encoder/layer_{{i}}/{ours}/bias", False),
+        )
+    ),
+    ("classifier.weight", "classifier/kernel", True),
+    ("classifier.bias", "classifier/bias", False),
+)
+
+# What BERT checkpoints hold besides: buffers of old versions, and heads of other tasks.
+HARMLESS = re.compile(r"embeddings\.(position_ids|token_type_ids)")
+OTHER_HEADS = re.compile(r"(pooler|cls\.predictions|cls\.seq_relationship)\..*")
+
+FLOATS = ("float32", "float16", "bfloat16", "float64")
+
+MODEL_FILES = (
+    "config.json", "*.safetensors", "*.safetensors.index.json", "tokenizer.json",
+    "tokenizer_config.json", "special_tokens_map.json", "vocab.txt",
+)  # fmt: skip
+
+
+def find(config: ModelConfig) -> Path | None:
+    """The local directory of a checkpoint: a path, or the hub's files, downloaded or cached.
+
+    Returns:
+      None where the configuration names no checkpoint.
+
+    Raises:
+      UserError: the directory does not exist, or the hub could not be reached.
+    """
+    if config.path is not None:
+        if not Path(config.path).is_dir():
+            raise UserError(f"model.path: {config.path} is not a directory")
+        return Path(config.path)
+    if config.hub is None:
+        return None
+    import huggingface_hub
+
+    try:
+        return Path(huggingface_hub.snapshot_download(config.hub, allow_patterns=list(MODEL_FILES)))
+    except Exception as error:  # of the hub's client and of whatever network library it uses
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(
+            f"model.hub: could not load {config.hub!r} ({reason}); "
+            "pass --model.path with a local copy"
+        ) from error
+
+
+def read_config(directory: Path) -> dict[str, Any]:
+    """`config.json` of a model directory.
+
+    Raises:
+      UserError: it is missing or is not a JSON object.
+    """
+    path = directory / "config.json"
+    try:
+        raw = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{directory}: no config.json, so this is no model directory") from None
+    except (ValueError, OSError) as error:
+        raise UserError(f"{path}: cannot be read ({error})") from None
+    if not isinstance(raw, dict):
+        raise UserError(f"{path}: not a JSON object")
+    return raw
+
+
+def load(
+    directory: Path, config: bert.BertConfig, labels: Sequence[str], key: jax.Array
+) -> tuple[bert.Params, list[str]]:
+    """Parameters from `model.safetensors`, its sharded form, or (with torch) `pytorch_model.bin`.
+
+    Values of any float type become float32. The classifier is loaded when the checkpoint has one
+    for the very same labels in the same order; otherwise it is drawn anew from `key`.
+
+    Returns:
+      Parameters as nested dicts of float32 arrays, and notes for the user: what is fresh and
+      what was not used.
+
+    Raises:
+      UserError: no weights, a damaged file, or names or shapes that do not fit (all listed).
+    """
+    expected = {
+        _path(keys): leaf.shape
+        for keys, leaf in jax.tree.leaves_with_path(
+            jax.eval_shape(lambda k: bert.init(config, k), jax.random.key(0))
+        )
+    }
+    theirs = read_config(directory).get("id2label") or {}
+    same_labels = [theirs[k] for k in sorted(theirs, key=int)] == list(labels)
+    flat: dict[str, np.ndarray] = {}
+    unexpected, wrong, unused = [], [], []
+    for raw_name, read in _tensors(directory):
+        name = raw_name.removeprefix("bert.")
+        path, transpose = _ours(name)
+        if HARMLESS.fullmatch(name):
+            continue
+        if OTHER_HEADS.fullmatch(name) or (not same_labels and name.startswith("classifier.")):
+            unused.append(raw_name)
+        elif path not in expected:
+            unexpected.append(raw_name)
+        else:
+            value = read()
+            value = value.T if transpose else value
+            if value.shape != expected[path]:
+                wrong.append(f"{raw_name} {list(value.shape)} instead of {list(expected[path])}")
+            if value.dtype.name not in FLOATS:
+                wrong.append(f"{raw_name} is {value.dtype.name}, not one of {', '.join(FLOATS)}")
+            flat[path] = np.ascontiguousarray(value, np.float32)
+    fresh = [path for path in expected if path.startswith("classifier/") and path not in flat]
+    missing = [path for path in expected if path not in flat and path not in fresh]
+    faults = [
+        f"{kind}: {', '.join(names)}"
+        for kind, names in (("missing", missing), ("unexpected", unexpected), ("unfit", wrong))
+        if names
+    ]
+    if faults:
+        raise UserError(f"{directory}: the weights do not fit the model; {'; '.join(faults)}")
+    notes = []
+    if fresh:
+        notes.append("the classifier is new: " + ", ".join(fresh))
+        shape = expected["classifier/kernel"]
+        flat["classifier/kernel"] = np.asarray(
+            config.initializer_range * jax.random.normal(key, shape)
+        )
+        flat["classifier/bias"] = np.zeros(shape[1], np.float32)
+    if unused:
+        notes.append("not used, heads of other tasks: " + ", ".join(sorted(unused)))
+    return _nested({path: flat[path] for path in expected}), notes
+
+
+def save(
+    directory: Path,
+    params: bert.Params,
+    config: bert.BertConfig,
+    labels: Sequence[str],
+    tokenizer: Any,
+) -> None:
+    """Writes a directory that `AutoModelForTokenClassification.from_pretrained` loads as it is.
+
+    Args:
+      directory: must exist; the caller makes it appear at once (see `runtime.run_directory`).
+      params: float32; they are written bit by bit.
+      config, labels: of the model; label i is the meaning of logit i.
+      tokenizer: saved beside the weights.
+    """
+    from safetensors.numpy import save_file
+
+    tensors = {}
+    for keys, leaf in jax.tree.leaves_with_path(params):
+        name, transpose = _theirs(_path(keys))
+        value = np.asarray(leaf)
+        tensors[name] = np.ascontiguousarray(value.T if transpose else value)
+    save_file(tensors, directory / "model.safetensors", metadata={"format": "pt"})
+    raw = {f: getattr(config, f) for f in config.__dataclass_fields__ if f != "num_labels"}
+    raw |= {
+        "architectures": ["BertForTokenClassification"],
+        "model_type": "bert",
+        "dtype": "float32",
+        "id2label": {str(i): label for i, label in enumerate(labels)},
+        "label2id": {label: i for i, label in enumerate(labels)},
+    }
+    (directory / "config.json").write_text(json.dumps(raw, indent=2) + "\n", "utf-8")
+    tokenizer.save_pretrained(directory)
+
+
+def _tensors(directory: Path) -> Iterator[tuple[str, Any]]:
+    """Name and reader of each stored tensor; a tensor is read only when its reader is called."""
+    single, index = directory / "model.safetensors", directory / "model.safetensors.index.json"
+    pickled = directory / "pytorch_model.bin"
+    if single.is_file():
+        yield from _safetensors(single)
+    elif index.is_file():
+        try:
+            names = json.loads(index.read_text("utf-8"))["weight_map"]
+            files = sorted(set(names.values()))
+        except (ValueError, KeyError, AttributeError, TypeError) as error:
+            raise UserError(f"{index}: cannot be read ({error!r})") from None
+        for file in files:
+            # A shard lies beside its index: nothing else is opened on an index file's word.
+            if Path(file).name != file:
+                raise UserError(f"{index}: {file!r} is not a file name")
+            yield from _safetensors(directory / file)
+    elif pickled.is_file():
+        yield from _pickled(pickled)
+    else:
+        raise UserError(
+            f"{directory}: no weights (model.safetensors, its .index.json or pytorch_model.bin)"
+        )
+
+
+def _safetensors(path: Path) -> Iterator[tuple[str, Any]]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="np") as file:
+            for name in file.keys():  # noqa: SIM118, not a dict
+                yield name, lambda name=name: file.get_tensor(name)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file, though the index names it") from None
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path}: damaged or cut off ({error})") from None
+
+
+def _pickled(path: Path) -> Iterator[tuple[str, Any]]:
+    try:
+        import torch
+    except ImportError:
+        raise UserError(
+            f"{path}: reading it needs torch (pip install torch); or pass a directory with "
+            "model.safetensors"
+        ) from None
+    try:
+        # weights_only refuses to run code from the file.
+        tensors = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises its own, pickle's, zipfile's and EOF errors here
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(f"{path}: damaged, or not only weights ({reason})") from None
+    for name, tensor in tensors.items():
+        yield name, lambda tensor=tensor: tensor.float().numpy()
+
+
+def _path(keys: Sequence[Any]) -> str:
+    return "/".join(key.key for key in keys)
+
+
+def _ours(name: str) -> tuple[str | None, bool]:
+    layer = re.search(r"(?<=^encoder\.layer\.)\d+", name)
+    generic = re.sub(r"^encoder\.layer\.\d+", "encoder.layer.{i}", name)
+    # TensorFlow's names, kept by the oldest converted checkpoints.
+    generic = generic.replace("LayerNorm.gamma", "LayerNorm.weight")
+    generic = generic.replace("LayerNorm.beta", "LayerNorm.bias")
+    for theirs, ours, transpose in TABLE:
+        if theirs == generic:
+            return ours.replace("{i}", layer[0] if layer else ""), transpose
+    return None, False
+
+
+def _theirs(path: str) -> tuple[str, bool]:
+    layer = re.search(r"(?<=^encoder/layer_)\d+", path)
+    generic = re.sub(r"^encoder/layer_\d+", "encoder/layer_{i}", path)
+    for theirs, ours, transpose in TABLE:
+        if ours == generic:
+            name = theirs.replace("{i}", layer[0] if layer else "")
+            return (name if name.startswith("classifier.") else f"bert.{name}"), transpose
+    raise KeyError(path)
+
+
+def _nested(flat: dict[str, Any]) -> dict[str, Any]:
+    tree: dict[str, Any] = {}
+    for path, value in flat.items():
+        *above, name = path.split("/")
+        node = tree
+        for part in above:
+            node = node.setdefault(part, {})
+        node[name] = value
+    return tree

@@ -1,0 +1,181 @@
+"""What a person sees of a run: lines and tables on the terminal and in log.txt, a progress bar."""
+
+from __future__ import annotations
+
+import io
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import jax
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from sparsejax.data.languages import NAMES
+from sparsejax.errors import UserError
+from sparsejax.prune import Audit, Schedule
+from sparsejax.runtime.run_directory import append_row
+
+
+class Log:
+    """Prints to the terminal and to a log file; what was printed before `open` is in it too."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self.console = console or Console(highlight=False)
+        self._file = Console(file=io.StringIO(), width=100, highlight=False)
+
+    def open(self, path: Path) -> None:
+        """From now on everything is also written to `path`."""
+        early = self._file.file
+        self._file.file = path.open("a", encoding="utf-8", buffering=1)
+        if isinstance(early, io.StringIO):
+            self._file.file.write(early.getvalue())
+
+    def __call__(self, *things: Any) -> None:
+        self.console.print(*things)
+        self._file.print(*things)
+
+    @contextmanager
+    def progress(self, total: int) -> Iterator[Callable[[int, str], None]]:
+        """A progress bar over `total` steps; gives a function (steps done, text) -> None.
+
+        Where there is no terminal, about ten lines over the whole run instead.
+        """
+        if self.console.is_terminal:
+            bar = Progress(
+                TextColumn("step {task.completed:.0f}/{task.total:.0f}"),
+                BarColumn(),
+                TextColumn("{task.fields[text]}"),
+                TimeElapsedColumn(),
+                TextColumn("left"),
+                TimeRemainingColumn(),
+                console=self.console,
+            )
+            with bar:
+                task = bar.add_task("", total=total, text="compiling")
+                yield lambda done, text: bar.update(task, completed=done, text=text)
+            return
+        began, next_tenth = time.monotonic(), 1
+
+        def line(done: int, text: str) -> None:
+            nonlocal next_tenth
+            if done * 10 >= next_tenth * total:
+                next_tenth = done * 10 // total + 1
+                left = (time.monotonic() - began) * (total - done) / done
+                self.console.print(f"step {done}/{total}  {text}  {left:.0f} s left")
+
+        yield line
+
+
+class Meter:
+    """Follows the training steps: metrics.jsonl, the text of the progress bar, speed.
+
+    Values on the device are fetched only when they are logged, and then one interval late, so that
+    the device never waits for the log.
+    """
+
+    def __init__(self, path: Path, total: int, every: int, schedule: Schedule) -> None:
+        self._path, self._total, self._every, self._schedule = path, total, every, schedule
+        self._began = time.monotonic()
+        self._pending: tuple[int, int, dict[str, Any]] | None = None
+        self._done = self._pieces = 0
+        self.seconds = 0.0  # of all steps but the first
+        self.compilation = 0.0  # seconds of the first step, which compiles
+        self.pieces_per_second = 0.0  # of all steps but the first, padding not counted
+
+    def step(self, metrics: dict[str, Any], pieces: int, show: Callable[[int, str], None]) -> None:
+        """Counts one step.
+
+        Args:
+          metrics: scalars on the device.
+          pieces: real pieces of the batch, padding not counted.
+          show: of the progress bar.
+
+        Raises:
+          UserError: the loss is not finite.
+        """
+        self._done += 1
+        if self._done == 1:
+            jax.block_until_ready(metrics)
+            self.compilation = time.monotonic() - self._began
+            self._began = time.monotonic()
+        else:
+            self._pieces += pieces
+        last = self._done == self._total
+        if self._done % self._every == 0 or last:
+            self._write(show)
+            self._pending = (self._done, self._pieces, metrics)
+        if last:
+            self._write(show)
+
+    def _write(self, show: Callable[[int, str], None]) -> None:
+        if self._pending is None:
+            return
+        step, pieces, metrics = self._pending
+        row = {"step": step} | {name: float(value) for name, value in metrics.items()}
+        self.seconds = time.monotonic() - self._began
+        self.pieces_per_second = pieces / self.seconds
+        row["sparsity"] = _reached(self._schedule, step)
+        row["pieces_per_second"] = round(self.pieces_per_second, 1)
+        append_row(self._path, row)
+        if not math.isfinite(row["loss"]):
+            raise UserError(
+                f"the loss is {row['loss']} at step {step}; lower --train.learning_rate"
+            )
+        show(
+            step,
+            f"loss {row['loss']:.3f}  sparsity {100 * row['sparsity']:.0f} %  "
+            f"{self.pieces_per_second:,.0f} pieces/s",
+        )
+
+
+def _reached(schedule: Schedule, done: int) -> float:
+    """The sparsity of the last update of the masks within so many steps."""
+    step = done - 1  # steps are counted from 0
+    if step < schedule.begin:
+        return 0.0
+    if step >= schedule.end:
+        return schedule.final
+    since = (step - schedule.begin) % schedule.interval
+    return float(schedule.sparsity(step - since))
+
+
+def score_table(rows: dict[str, dict[str, Any]]) -> Table:
+    """Scores per language in percent, the averages below a line."""
+    table = Table(title="Entity scores on the test split, %")
+    table.add_column("language")
+    for name in ("precision", "recall", "F1", "support"):
+        table.add_column(name, justify="right")
+    averages = ["macro", "micro"]
+    codes = [code for code in rows if code not in averages]
+    for i, code in enumerate(codes + averages):
+        row = rows[code]
+        table.add_row(
+            f"{code} {NAMES.get(code, '')}".strip(),
+            *(_percent(row[name]) for name in ("precision", "recall", "f1")),
+            f"{row['support']:,}",
+            end_section=i == len(codes) - 1,
+        )
+    return table
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.1f}"
+
+
+def sparsity_table(audit: Audit) -> Table:
+    """Realised sparsity in the three denominators."""
+    table = Table(title="Weights that are exactly zero")
+    for name in ("of", "zero", "weights", "sparsity, %"):
+        table.add_column(name, justify="left" if name == "of" else "right")
+    counts = {"pruned matrices": audit.targets, "encoder": audit.encoder, "model": audit.model}
+    for name, count in counts.items():
+        if count is not None:
+            table.add_row(
+                name, f"{count.zeros:,}", f"{count.size:,}", f"{100 * count.sparsity:.2f}"
+            )
+    return table

@@ -1,0 +1,156 @@
+"""Fine-tune a multilingual tagger while pruning it, then evaluate it language by language.
+
+Without arguments: a small BERT on the embedded corpus, pruned to 90 %.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sparsejax import config as config_lib
+from sparsejax.errors import UserError
+
+if TYPE_CHECKING:
+    import jax
+
+    from sparsejax.data.sources import Corpus
+    from sparsejax.models.bert import BertConfig, Params
+
+
+def run(config: config_lib.Config) -> Path:
+    """One run from the data to the saved tagger; returns its directory.
+
+    In this order: what can be refused at once, the data, the model (from a checkpoint, or from
+    scratch), training with pruning, the audit of the sparsity, evaluation, saving. The directory is
+    created when data and model are known to be good.
+
+    Raises:
+      UserError: a mistake in the configuration, the data or the model.
+    """
+    # Imported here, so that --help and a mistyped flag answer at once.
+    import jax
+    import jax.numpy as jnp
+    import numpy as np
+
+    from sparsejax.data import cache, packing, sources, tokenization
+    from sparsejax.models import huggingface
+    from sparsejax.ner import metrics, tagging
+    from sparsejax.runtime import logging, run_directory, steps
+
+    directory = run_directory.choose(config.output, config.overwrite)
+    log = logging.Log()
+    head_key, dropout_key = jax.random.split(jax.random.key(config.seed))
+    checkpoint = huggingface.find(config.model)
+
+    train_corpus = sources.load(config.data, "train", config.data.train_sentences)
+    test_corpus = sources.load(config.data, "test", config.data.eval_sentences)
+    tokenizer, bert_config, params, notes = load_model(config, checkpoint, train_corpus, head_key)
+
+    encode = cache.encoder(tokenizer, config.data.length, config.data.cache)
+    train = tokenization.concatenate([encode(part) for part in train_corpus.values()])
+    test = {code: encode(part) for code, part in test_corpus.items()}
+    order = np.random.default_rng([config.seed, 0]).permutation(len(train.lengths))
+    packed = packing.pack(train, config.data.length, tokenizer.pad_token_id, order)
+    rows = packing.rows_per_step(packed, len(train.words), config.train.batch_size)
+    total = config.train.epochs * -(-len(packed.tokens) // rows)
+
+    run_directory.create(directory)
+    config_lib.save(config, directory / "config.yaml")
+    log.open(directory / "log.txt")
+    log(f"{len(train.words):,} sentences in {len(train_corpus)} languages, {rows} rows a step: "
+        f"{packing.describe(packed)}")  # fmt: skip
+    for note in (*notes, *train.repair_notes()):
+        log(f"note: {note}")
+
+    tx = steps.optimizer(config.train, config.prune, total)
+    params = jax.tree.map(jnp.asarray, params)
+    state = steps.TrainState(params, tx.init(params), jnp.zeros([], jnp.int32))
+    train_step = steps.make_train_step(bert_config, tx, config.model.dtype, dropout_key)
+    meter = logging.Meter(
+        directory / "metrics.jsonl", total, config.train.log_every,
+        steps.sparsity_schedule(config.prune, total),
+    )  # fmt: skip
+    with log.progress(total) as show:
+        for batch in packing.epochs(packed, rows, config.train.epochs, config.seed):
+            state, step_metrics = train_step(state, batch)
+            meter.step(step_metrics, int(np.count_nonzero(batch["segments"])), show)
+    log(f"{total} steps in {meter.seconds:.0f} s, {meter.pieces_per_second:,.0f} pieces/s; "
+        f"compiled in {meter.compilation:.0f} s")  # fmt: skip
+
+    audit = steps.audit(config.prune, state, total)
+    predict = steps.make_predict(bert_config, config.model.dtype)
+    predicted = tagging.tag(predict, state.params, test, config.data.length, tokenizer.pad_token_id)
+    gold = {code: [s.tags for s in part] for code, part in test_corpus.items()}
+    scores = metrics.by_language(gold, predicted)
+
+    run_directory.write_directory(
+        directory / "model",
+        lambda path: huggingface.save(path, state.params, bert_config, sources.TAGS, tokenizer),
+    )
+    results = [{"kind": "scores", "language": c, "split": "test"} | r for c, r in scores.items()]
+    run_directory.write_rows(
+        directory / "results.jsonl", [*results, {"kind": "sparsity"} | audit.to_dict()]
+    )
+    log(logging.score_table(scores), logging.sparsity_table(audit))
+    log(f"saved in {directory}: the tagger in model/, scores in results.jsonl")
+    return directory
+
+
+def load_model(
+    config: config_lib.Config, checkpoint: Path | None, corpus: Corpus, key: jax.Array
+) -> tuple[Any, BertConfig, Params, list[str]]:
+    """Tokenizer, shape, parameters and notes: from a checkpoint if there is one, else from scratch.
+
+    Raises:
+      UserError: the checkpoint is damaged or unsupported, or its parts do not fit each other.
+    """
+    from sparsejax.data import sources, tokenization
+    from sparsejax.models import bert, huggingface
+
+    if checkpoint is None:
+        words = (word for part in corpus.values() for sentence in part for word in sentence.words)
+        tokenizer = tokenization.train_tokenizer(words, config.model.vocabulary)
+        shape = bert.BertConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=config.model.width,
+            num_hidden_layers=config.model.layers,
+            num_attention_heads=config.model.heads,
+            intermediate_size=config.model.intermediate,
+            hidden_dropout_prob=config.model.dropout,
+            attention_probs_dropout_prob=config.model.dropout,
+            max_position_embeddings=config.data.length,
+            pad_token_id=tokenizer.pad_token_id,
+            num_labels=len(sources.TAGS),
+        )
+        return tokenizer, shape, bert.init(shape, key), ["a new model, from random numbers"]
+    shape = bert.BertConfig.from_dict(huggingface.read_config(checkpoint), len(sources.TAGS))
+    tokenizer = tokenization.load_tokenizer(checkpoint)
+    if len(tokenizer) > shape.vocab_size:
+        raise UserError(
+            f"{checkpoint}: the tokenizer has {len(tokenizer)} pieces, more than the "
+            f"{shape.vocab_size} word embeddings (vocab_size)"
+        )
+    if config.data.length > shape.max_position_embeddings:
+        raise UserError(
+            f"data.length: {config.data.length} is more than the model's "
+            f"{shape.max_position_embeddings} positions"
+        )
+    params, notes = huggingface.load(checkpoint, shape, sources.TAGS, key)
+    return tokenizer, shape, params, notes
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """The command line: a mistake of the user's ends in one line and exit status 1."""
+    try:
+        run(config_lib.parse(argv, "python -m sparsejax.train", __doc__ or ""))
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit("stopped before the end; the tagger was not saved")
+
+
+if __name__ == "__main__":
+    main()
