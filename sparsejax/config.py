@@ -35,7 +35,7 @@ class DataConfig:
     languages: tuple[str, ...] = ()  # Codes with spaces between; unset: all that the source has
     train_sentences: int | None = None  # Per language at most, the first ones; none: all
     eval_sentences: int | None = None  # Per language and split at most; none: all
-    length: int = 128  # Pieces per packed row, special tokens included
+    length: int = 64  # Pieces per packed row, special tokens included
     cache: str | None = None  # Tokenised data; none: $SPARSEJAX_CACHE or ~/.cache/sparsejax
 
 
@@ -45,11 +45,11 @@ class ModelConfig:
 
     path: str | None = None  # Local Hugging Face model directory; wins over hub
     hub: str | None = None  # Hugging Face model id
-    layers: int = 4  # From scratch: layers
-    width: int = 128  # From scratch: hidden width, a multiple of heads
+    layers: int = 2  # From scratch: layers
+    width: int = 64  # From scratch: hidden width, a multiple of heads
     heads: int = 4  # From scratch: attention heads
-    intermediate: int = 512  # From scratch: feed-forward width
-    vocabulary: int = 4000  # From scratch: pieces learned from the training sentences
+    intermediate: int = 128  # From scratch: feed-forward width
+    vocabulary: int = 8000  # From scratch: pieces learned from the training sentences
     dropout: float = 0.1  # From scratch: dropout rate
     dtype: Literal["float32", "bfloat16"] = "float32"  # Of the computation; parameters are float32
 
@@ -61,7 +61,7 @@ class PruneConfig:
     method: Literal["none", "magnitude"] = "magnitude"  # none: a dense model
     sparsity: float = 0.9  # Final fraction of zeros in each target tensor
     begin: float = 0.1  # Fraction of the training steps at which the schedule starts
-    end: float = 0.7  # Fraction of the training steps at which the final sparsity is reached
+    end: float = 0.9  # Fraction of the training steps at which the final sparsity is reached
     interval: int = 10  # Steps between mask updates; the last scheduled step always updates
     embeddings: bool = False  # Also prune the word embedding matrix
 
@@ -70,9 +70,9 @@ class PruneConfig:
 class TrainConfig:
     """The optimisation."""
 
-    epochs: int = 6  # Passes over the training sentences
+    epochs: int = 8  # Passes over the training sentences
     batch_size: int = 32  # Sentences per step, on average: packed rows are batched
-    learning_rate: float = 1e-3  # Peak learning rate of AdamW; about 5e-5 suits pretrained models
+    learning_rate: float = 2e-3  # Peak learning rate of AdamW; about 5e-5 suits pretrained models
     warmup: float = 0.1  # Fraction of the steps over which the learning rate rises from 0
     decay: Literal["linear", "constant"] = "linear"  # Learning rate after the warmup
     weight_decay: float = 0.01  # Weight decay of AdamW
@@ -118,7 +118,7 @@ def save(config: Config, path: str | os.PathLike[str]) -> None:
     The file is either the old one or the new one, never a half: a temporary file beside it is moved
     into place.
     """
-    # Non-ASCII text is escaped: PyYAML writes some of it, such as U+0085, so that it reads back wrong.
+    # Non-ASCII text is escaped: unescaped, PyYAML reads some of it, such as U+0085, back wrong.
     text = yaml.safe_dump(dataclasses.asdict(config), sort_keys=False)
     target = Path(path)
     temporary = target.with_name(f".{target.name}.{os.getpid()}")

@@ -38,8 +38,10 @@ def run(config: config_lib.Config) -> Path:
     from sparsejax.data import cache, packing, sources, tokenization
     from sparsejax.models import huggingface
     from sparsejax.ner import metrics, tagging
-    from sparsejax.runtime import logging, run_directory, steps
+    from sparsejax.runtime import host_memory, logging, run_directory, steps
 
+    if jax.default_backend() == "cpu":
+        host_memory.keep_freed_memory()
     directory = run_directory.choose(config.output, config.overwrite)
     log = logging.Log()
     head_key, dropout_key = jax.random.split(jax.random.key(config.seed))

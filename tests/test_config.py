@@ -56,7 +56,7 @@ WRONG_VALUES = [
     ("prune.sparsity", "1", "prune.sparsity: 1.0 is not in [0, 1)"),
     ("prune.sparsity", "-0.1", "prune.sparsity: -0.1 is not in [0, 1)"),
     ("prune.sparsity", "half", "prune.sparsity: 'half' is not a finite number"),
-    ("prune.begin", "0.8", "prune.begin: 0.8 is after prune.end 0.7"),
+    ("prune.begin", "0.95", "prune.begin: 0.95 is after prune.end 0.9"),
     ("prune.end", "1.5", "prune.end: 1.5 is not in [0, 1]"),
     ("prune.interval", "0", "prune.interval: 0 is not at least 1"),
     ("prune.method", "magnitde", "prune.method: 'magnitde' is not one of none, magnitude"),
@@ -250,9 +250,9 @@ def test_default_file_flag(yaml_file: Any) -> None:
 
 
 def test_ranges_are_checked_after_the_flags(yaml_file: Any) -> None:
-    path = str(yaml_file("prune: {begin: 0.8}"))
-    assert flags("--config", path, "--prune.end", "0.9").prune == PruneConfig(begin=0.8, end=0.9)
-    with pytest.raises(UserError, match="prune.begin: 0.8 is after"):
+    path = str(yaml_file("prune: {begin: 0.95}"))
+    assert flags("--config", path, "--prune.end", "1").prune == PruneConfig(begin=0.95, end=1.0)
+    with pytest.raises(UserError, match="prune.begin: 0.95 is after"):
         flags("--config", path)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
+import json
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -22,7 +23,7 @@ VERSION = "1"  # of `encode` and of the file's layout: raised with every change 
 
 def default_directory() -> Path:
     """$SPARSEJAX_CACHE, else sparsejax in the user's cache directory."""
-    if "SPARSEJAX_CACHE" in os.environ:
+    if os.environ.get("SPARSEJAX_CACHE"):
         return Path(os.environ["SPARSEJAX_CACHE"])
     home = os.environ.get("XDG_CACHE_HOME")
     return (Path(home) if home else Path.home() / ".cache") / "sparsejax"
@@ -39,7 +40,8 @@ def encoder(
       directory: of the cache; None: `default_directory()`.
     """
     where = default_directory() if directory is None else Path(directory)
-    rules = f"{VERSION} {length} {tokenizer.backend_tokenizer.to_str()}"
+    special = (tokenizer.cls_token_id, tokenizer.sep_token_id, tokenizer.unk_token_id)
+    rules = f"{VERSION} {length} {special} {tokenizer.backend_tokenizer.to_str()}"
 
     def encode_cached(sentences: Sequence[Sentence]) -> Encoded:
         path = where / f"encoded-{_key(rules, sentences)}.safetensors"
@@ -54,10 +56,9 @@ def encoder(
 
 def _key(rules: str, sentences: Sequence[Sentence]) -> str:
     digest = hashlib.blake2b(rules.encode(), digest_size=20)
-    # Lengths before texts: no two corpora run together into the same bytes.
-    for words, tags in sentences:
-        text = "\t".join(words) + "\n" + "\t".join(tags)
-        digest.update(f"{len(words)} {len(text)} {text}".encode("utf-8", "surrogatepass"))
+    # JSON, where a word ends is part of the text: no two corpora run together into the same bytes.
+    for sentence in sentences:
+        digest.update(json.dumps(sentence).encode())
     return digest.hexdigest()
 
 

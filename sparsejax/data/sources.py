@@ -5,6 +5,8 @@ Whatever the source, a corpus is a dict from language code to a list of `Sentenc
 
 from __future__ import annotations
 
+import codecs
+import functools
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -36,9 +38,12 @@ def languages(config: DataConfig) -> tuple[str, ...]:
     """
     if config.dir is not None:
         root = Path(config.dir)
-        if not root.is_dir():
-            raise UserError(f"data.dir: {root} is not a directory")
-        known = sorted(p.name for p in root.iterdir() if (p / "train.tsv").is_file())
+        try:
+            if not root.is_dir():
+                raise UserError(f"data.dir: {root} is not a directory")
+            known = sorted(p.name for p in root.iterdir() if (p / "train.tsv").is_file())
+        except OSError as error:  # not readable, a name that is too long
+            raise UserError(f"data.dir: {_short(str(root))}: {error.strerror}") from None
         if not known:
             raise UserError(f"data.dir: {root} holds no <language>/train.tsv")
         where = str(root)
@@ -80,7 +85,7 @@ def read_tsv(path: Path, limit: int | None = None) -> list[Sentence]:
     """Sentences of a `token<TAB>tag` file with a blank line between sentences.
 
     Args:
-      path: the file, UTF-8.
+      path: the file, UTF-8, with or without a byte order mark.
       limit: stop after so many sentences; what follows is neither read nor checked.
 
     Raises:
@@ -103,7 +108,8 @@ def read_tsv(path: Path, limit: int | None = None) -> list[Sentence]:
             sentence = Sentence([], [])
             continue
         if blank:
-            raise UserError(f"{path}:{blank}: a sentence without a token (two blank lines)")
+            what = "two blank lines" if sentences else "a blank line at the start"
+            raise UserError(f"{path}:{blank}: a sentence without a token ({what})")
         token, tab, tag = line.partition("\t")
         if not tab:
             raise UserError(f"{path}:{number}: no tab between token and tag in {_short(line)}")
@@ -125,6 +131,8 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
     try:
         with open(path, "rb") as file:
             for number, raw in enumerate(file, 1):
+                if number == 1:  # editors on Windows begin a file with it
+                    raw = raw.removeprefix(codecs.BOM_UTF8)
                 try:
                     yield number, raw.decode("utf-8").rstrip("\r\n")
                 except UnicodeDecodeError as error:
@@ -145,10 +153,12 @@ def _read_hub(name: str, code: str, split: str, limit: int | None) -> list[Sente
 
     datasets.disable_progress_bars()
     hub_split = HUB_SPLITS[split]
+    if not Path(name).exists() and not _hub_answers():
+        datasets.config.HF_HUB_OFFLINE = True  # what an earlier run downloaded, or an error at once
     try:
         rows = datasets.load_dataset(name, code, split=hub_split)
-    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
-        reason = str(error).strip().splitlines()[0]
+    except Exception as error:  # its own, of its network library, RuntimeError, ...
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(
             f"data.hub: could not load {name!r}, language {code!r}, split {hub_split!r} "
             f"({reason}); pass --data.dir with a local copy"
@@ -162,22 +172,39 @@ def _read_hub(name: str, code: str, split: str, limit: int | None) -> list[Sente
     return list(_checked(f"{name}/{code}/{hub_split}", rows, names))
 
 
+@functools.cache
+def _hub_answers() -> bool:
+    """Whether the hub can be reached: one request, where the library would try for minutes."""
+    import huggingface_hub
+
+    try:
+        huggingface_hub.get_session().head(huggingface_hub.constants.ENDPOINT, timeout=5)
+    except Exception:  # of whatever network library the hub's client uses
+        return False
+    return True
+
+
 def _checked(
     where: str, rows: Iterable[dict[str, Any]], names: list[str] | None
 ) -> Iterator[Sentence]:
     for number, row in enumerate(rows, 1):
         words, tags = row["tokens"], row["ner_tags"]
-        if names is not None:
-            tags = [names[tag] for tag in tags]
+        if not (isinstance(words, list) and isinstance(tags, list)):
+            raise UserError(f"{where}: row {number}: tokens and ner_tags must be lists")
         if not words or len(words) != len(tags) or not all(words):
             raise UserError(
                 f"{where}: row {number}: {len(words)} tokens and {len(tags)} tags; "
                 "a sentence needs at least one token, none of them empty, and a tag for each"
             )
-        unknown = sorted(set(map(str, tags)) - set(TAGS))
+        if not all(isinstance(word, str) for word in words):
+            raise UserError(f"{where}: row {number}: tokens must be text")
+        if names is not None:
+            # A label that the data set does not know is None or -1 there.
+            tags = [names[tag] if tag is not None and tag >= 0 else tag for tag in tags]
+        unknown = [tag for tag in tags if tag not in TAGS]
         if unknown:
             raise UserError(
-                f"{where}: row {number}: unknown tag {_short(unknown[0])}; "
+                f"{where}: row {number}: unknown tag {_short(str(unknown[0]))}; "
                 f"the tags are {' '.join(TAGS)}"
             )
-        yield Sentence(list(words), list(tags))
+        yield Sentence(words, tags)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
-import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -145,26 +145,42 @@ def load_tokenizer(directory: Path) -> Any:
 def train_tokenizer(words: Iterable[str], size: int) -> Any:
     """A cased WordPiece tokenizer learned from words, split as BERT's tokenizer splits text.
 
+    The same words give the same tokenizer, in every process.
+
     Args:
       words: with repetitions; frequency decides what is merged.
-      size: of the vocabulary at most, the five special pieces included.
+      size: of the vocabulary at most, the five special pieces included; at least 6.
     """
     import tokenizers
     import transformers
 
-    alphabet_limit = max(size // 2, len(SPECIAL) + 1)
-    raw = tokenizers.Tokenizer(tokenizers.models.WordPiece(unk_token=SPECIAL["unk"]))
-    raw.normalizer = tokenizers.normalizers.BertNormalizer(lowercase=False, strip_accents=False)
-    raw.pre_tokenizer = tokenizers.pre_tokenizers.BertPreTokenizer()
+    normalizer = tokenizers.normalizers.BertNormalizer(lowercase=False, strip_accents=False)
+    splitter = tokenizers.pre_tokenizers.BertPreTokenizer()
+    counts: collections.Counter[str] = collections.Counter()
+    for word, count in collections.Counter(words).items():
+        for part, _ in splitter.pre_tokenize_str(normalizer.normalize_str(word)):
+            counts[part] += count
+
+    # The trainer meets letters in the order of a randomly seeded hash table, and that decides their
+    # ids, which are left out and, where counts tie, what is merged. So it is given them in order.
+    initial, inner = _letters(counts, size)
+    special = list(SPECIAL.values())
     trainer = tokenizers.trainers.WordPieceTrainer(
         vocab_size=size,
-        special_tokens=list(SPECIAL.values()),
-        limit_alphabet=alphabet_limit,
+        special_tokens=[*special, *inner],  # special only in that their ids are given
+        initial_alphabet=initial,
+        limit_alphabet=len(initial),
         show_progress=False,
     )
-    raw.train_from_iterator(words, trainer)
-    # Through its JSON: what is used in training is exactly what will be read back from disk.
-    vocabulary = json.loads(raw.to_str())["model"]["vocab"]
+    trained = tokenizers.Tokenizer(tokenizers.models.WordPiece(unk_token=SPECIAL["unk"]))
+    trained.train_from_iterator(counts.elements(), trainer)
+
+    vocabulary = trained.get_vocab()
+    raw = tokenizers.Tokenizer(
+        tokenizers.models.WordPiece(vocab=vocabulary, unk_token=SPECIAL["unk"])
+    )
+    raw.normalizer = normalizer
+    raw.pre_tokenizer = splitter
     cls, sep = SPECIAL["cls"], SPECIAL["sep"]
     raw.post_processor = tokenizers.processors.BertProcessing(
         (sep, vocabulary[sep]), (cls, vocabulary[cls])
@@ -173,3 +189,26 @@ def train_tokenizer(words: Iterable[str], size: int) -> Any:
     return transformers.PreTrainedTokenizerFast(
         tokenizer_object=raw, **{f"{name}_token": token for name, token in SPECIAL.items()}
     )
+
+
+def _letters(counts: collections.Counter[str], size: int) -> tuple[list[str], list[str]]:
+    """The letters a vocabulary of `size` begins with: as first in a word, and after the first.
+
+    The most frequent ones, at most size / 2 of them, and as many as fit beside the special pieces.
+    """
+    frequency: collections.Counter[str] = collections.Counter()
+    follows: set[str] = set()
+    for part, count in counts.items():
+        follows.update(part[1:])
+        for letter in part:
+            frequency[letter] += count
+    initial: list[str] = []
+    inner: list[str] = []
+    for letter in sorted(frequency, key=lambda letter: (-frequency[letter], letter))[: size // 2]:
+        pieces = len(initial) + len(inner) + 1 + (letter in follows)
+        if pieces > size - len(SPECIAL):
+            break
+        initial.append(letter)
+        if letter in follows:
+            inner.append(f"##{letter}")
+    return initial, inner

@@ -52,7 +52,7 @@ class BertConfig:
     type_vocab_size: int = 2
     initializer_range: float = 0.02
     layer_norm_eps: float = 1e-12
-    pad_token_id: int = 0
+    pad_token_id: int | None = 0
     num_labels: int = 2
 
     @classmethod
@@ -71,18 +71,58 @@ class BertConfig:
                     f"config.json: {name} {raw[name]!r} is not supported, only {supported!r}"
                 )
         fields = {f.name for f in dataclasses.fields(cls)} - {"num_labels"}
-        config = cls(num_labels=num_labels, **{k: v for k, v in raw.items() if k in fields})
-        if config.hidden_act not in ACTIVATIONS:
-            raise UserError(
-                f"config.json: hidden_act {config.hidden_act!r} is not one of "
-                f"{', '.join(ACTIVATIONS)}"
-            )
+        values = {name: value for name, value in raw.items() if name in fields}
+        for names, fits, what in _FIELDS:
+            for name in names.split():
+                if name in values and not fits(values[name]):
+                    raise UserError(f"config.json: {name} {values[name]!r} is not {what}")
+        config = cls(num_labels=num_labels, **values)
         if config.hidden_size % config.num_attention_heads:
             raise UserError(
                 f"config.json: hidden_size {config.hidden_size} is not a multiple of "
                 f"num_attention_heads {config.num_attention_heads}"
             )
         return config
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+# The fields of `config.json`, the values each may have, the same in words.
+_FIELDS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
+    (
+        "vocab_size hidden_size num_hidden_layers num_attention_heads intermediate_size "
+        "max_position_embeddings type_vocab_size",
+        lambda value: type(value) is int and value > 0,  # not isinstance: True is an int
+        "a whole number above 0",
+    ),
+    (
+        "pad_token_id",
+        lambda value: value is None or (type(value) is int and value >= 0),
+        "a whole number from 0, or null",
+    ),
+    (
+        "hidden_dropout_prob attention_probs_dropout_prob",
+        lambda value: _is_number(value) and 0 <= value < 1,
+        "a number in [0, 1)",
+    ),
+    (
+        "classifier_dropout",
+        lambda value: value is None or (_is_number(value) and 0 <= value < 1),
+        "a number in [0, 1), or null",
+    ),
+    (
+        "layer_norm_eps initializer_range",
+        lambda value: _is_number(value) and 0 < value < 1,
+        "a number in (0, 1)",
+    ),
+    (
+        "hidden_act",
+        lambda value: isinstance(value, str) and value in ACTIVATIONS,
+        f"one of {', '.join(ACTIVATIONS)}",
+    ),
+)
 
 
 class _Layers:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -57,7 +58,10 @@ TABLE = (
 HARMLESS = re.compile(r"embeddings\.(position_ids|token_type_ids)")
 OTHER_HEADS = re.compile(r"(pooler|cls\.predictions|cls\.seq_relationship)\..*")
 
-FLOATS = ("float32", "float16", "bfloat16", "float64")
+# As safetensors and as PyTorch name them.
+FLOATS = ("F64", "F32", "F16", "BF16", "float64", "float32", "float16", "bfloat16")
+
+HUB_TIMEOUT = 5.0  # seconds until the hub counts as unreachable
 
 MODEL_FILES = (
     "config.json", "*.safetensors", "*.safetensors.index.json", "tokenizer.json",
@@ -82,10 +86,23 @@ def find(config: ModelConfig) -> Path | None:
         return None
     import huggingface_hub
 
+    unreachable = None
     try:
-        return Path(huggingface_hub.snapshot_download(config.hub, allow_patterns=list(MODEL_FILES)))
+        # snapshot_download asks this first, too, but waits for an answer without a limit.
+        huggingface_hub.HfApi().model_info(config.hub, timeout=HUB_TIMEOUT)
     except Exception as error:  # of the hub's client and of whatever network library it uses
-        reason = str(error).strip().splitlines()[0]
+        unreachable = error
+    try:
+        return Path(
+            huggingface_hub.snapshot_download(
+                config.hub,
+                allow_patterns=list(MODEL_FILES),
+                local_files_only=unreachable is not None,
+            )
+        )
+    except Exception as error:
+        cause = unreachable or error
+        reason = " ".join(str(cause).split()) or type(cause).__name__
         raise UserError(
             f"model.hub: could not load {config.hub!r} ({reason}); "
             "pass --model.path with a local copy"
@@ -103,7 +120,7 @@ def read_config(directory: Path) -> dict[str, Any]:
         raw = json.loads(path.read_text("utf-8"))
     except FileNotFoundError:
         raise UserError(f"{directory}: no config.json, so this is no model directory") from None
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         raise UserError(f"{path}: cannot be read ({error})") from None
     if not isinstance(raw, dict):
         raise UserError(f"{path}: not a JSON object")
@@ -131,11 +148,11 @@ def load(
             jax.eval_shape(lambda k: bert.init(config, k), jax.random.key(0))
         )
     }
-    theirs = read_config(directory).get("id2label") or {}
-    same_labels = [theirs[k] for k in sorted(theirs, key=int)] == list(labels)
+    theirs = read_config(directory).get("id2label")
+    same_labels = theirs == {str(i): label for i, label in enumerate(labels)}
     flat: dict[str, np.ndarray] = {}
-    unexpected, wrong, unused = [], [], []
-    for raw_name, read in _tensors(directory):
+    unexpected, twice, wrong, unused = [], [], [], []
+    for raw_name, dtype, read in _tensors(directory):
         name = raw_name.removeprefix("bert.")
         path, transpose = _ours(name)
         if HARMLESS.fullmatch(name):
@@ -144,19 +161,28 @@ def load(
             unused.append(raw_name)
         elif path not in expected:
             unexpected.append(raw_name)
+        elif path in flat:
+            twice.append(raw_name)
+        elif dtype not in FLOATS:
+            wrong.append(f"{raw_name} is {dtype}, not a float of 16, 32 or 64 bits")
+            flat[path] = np.empty(0)  # it is there, so it is not missing
         else:
             value = read()
-            value = value.T if transpose else value
-            if value.shape != expected[path]:
-                wrong.append(f"{raw_name} {list(value.shape)} instead of {list(expected[path])}")
-            if value.dtype.name not in FLOATS:
-                wrong.append(f"{raw_name} is {value.dtype.name}, not one of {', '.join(FLOATS)}")
-            flat[path] = np.ascontiguousarray(value, np.float32)
-    fresh = [path for path in expected if path.startswith("classifier/") and path not in flat]
-    missing = [path for path in expected if path not in flat and path not in fresh]
+            shape = expected[path][::-1] if transpose else expected[path]
+            if value.shape != shape:
+                wrong.append(f"{raw_name} {list(value.shape)} instead of {list(shape)}")
+            flat[path] = np.ascontiguousarray(value.T if transpose else value, np.float32)
+    head = [path for path in expected if path.startswith("classifier/")]
+    fresh = [] if any(path in flat for path in head) else head
+    missing = [_theirs(path)[0] for path in expected if path not in flat and path not in fresh]
     faults = [
         f"{kind}: {', '.join(names)}"
-        for kind, names in (("missing", missing), ("unexpected", unexpected), ("unfit", wrong))
+        for kind, names in (
+            ("missing", missing),
+            ("unexpected", unexpected),
+            ("there twice", twice),
+            ("unfit", wrong),
+        )
         if names
     ]
     if faults:
@@ -209,8 +235,8 @@ def save(
     tokenizer.save_pretrained(directory)
 
 
-def _tensors(directory: Path) -> Iterator[tuple[str, Any]]:
-    """Name and reader of each stored tensor; a tensor is read only when its reader is called."""
+def _tensors(directory: Path) -> Iterator[tuple[str, str, Any]]:
+    """Name, dtype and reader of each stored tensor, which is read when its reader is called."""
     single, index = directory / "model.safetensors", directory / "model.safetensors.index.json"
     pickled = directory / "pytorch_model.bin"
     if single.is_file():
@@ -219,11 +245,11 @@ def _tensors(directory: Path) -> Iterator[tuple[str, Any]]:
         try:
             names = json.loads(index.read_text("utf-8"))["weight_map"]
             files = sorted(set(names.values()))
-        except (ValueError, KeyError, AttributeError, TypeError) as error:
+        except Exception as error:  # whatever a file with anything in it can lead to
             raise UserError(f"{index}: cannot be read ({error!r})") from None
         for file in files:
             # A shard lies beside its index: nothing else is opened on an index file's word.
-            if Path(file).name != file:
+            if not isinstance(file, str) or Path(file).name != file:
                 raise UserError(f"{index}: {file!r} is not a file name")
             yield from _safetensors(directory / file)
     elif pickled.is_file():
@@ -234,20 +260,21 @@ def _tensors(directory: Path) -> Iterator[tuple[str, Any]]:
         )
 
 
-def _safetensors(path: Path) -> Iterator[tuple[str, Any]]:
+def _safetensors(path: Path) -> Iterator[tuple[str, str, Any]]:
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, framework="np") as file:
             for name in file.keys():  # noqa: SIM118, not a dict
-                yield name, lambda name=name: file.get_tensor(name)
+                dtype = file.get_slice(name).get_dtype()
+                yield name, dtype, lambda name=name: file.get_tensor(name)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file, though the index names it") from None
     except (SafetensorError, OSError) as error:
         raise UserError(f"{path}: damaged or cut off ({error})") from None
 
 
-def _pickled(path: Path) -> Iterator[tuple[str, Any]]:
+def _pickled(path: Path) -> Iterator[tuple[str, str, Any]]:
     try:
         import torch
     except ImportError:
@@ -258,11 +285,21 @@ def _pickled(path: Path) -> Iterator[tuple[str, Any]]:
     try:
         # weights_only refuses to run code from the file.
         tensors = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises its own, pickle's, zipfile's and EOF errors here
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(f"{path}: damaged, or not only weights ({reason})") from None
+    except pickle.UnpicklingError:  # torch's message advises to run the code: it is not repeated
+        raise UserError(
+            f"{path}: damaged, or holds more than weights, which could run code; "
+            "pass a directory with model.safetensors"
+        ) from None
+    except Exception as error:  # torch raises its own, zipfile's and EOF errors here
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UserError(f"{path}: damaged or cut off ({reason})") from None
+    if not isinstance(tensors, dict):
+        raise UserError(f"{path}: holds a {type(tensors).__name__}, not tensors by name")
     for name, tensor in tensors.items():
-        yield name, lambda tensor=tensor: tensor.float().numpy()
+        if not (isinstance(name, str) and isinstance(tensor, torch.Tensor)):
+            raise UserError(f"{path}: {name!r} is a {type(tensor).__name__}, not a named tensor")
+        dtype = str(tensor.dtype).removeprefix("torch.")
+        yield name, dtype, lambda tensor=tensor: tensor.detach().float().numpy()
 
 
 def _path(keys: Sequence[Any]) -> str:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-Tags = Sequence[Sequence[str]]
+Tags = Sequence[list[str]]  # of each word of each sentence; seqeval wants lists inside
 
 
 def entity_scores(gold: Tags, predicted: Tags) -> dict[str, Any]:
@@ -20,11 +19,9 @@ def entity_scores(gold: Tags, predicted: Tags) -> dict[str, Any]:
     """
     from seqeval.metrics.sequence_labeling import precision_recall_fscore_support
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # seqeval warns of the zero divisions handled here
-        precision, recall, f1, support = precision_recall_fscore_support(
-            gold, predicted, average="micro", zero_division=0
-        )
+    precision, recall, f1, support = precision_recall_fscore_support(
+        gold, predicted, average="micro", zero_division=0
+    )
     undefined = support == 0
     return {
         "precision": float(precision),

@@ -1,9 +1,9 @@
 """Which entries to keep: the exact k largest, found by counting instead of sorting.
 
 Floats are seen as integers of the same order, and the k-th largest integer is built from its top
-digit down, one counting pass per digit. Every pass reduces the array to three integers, so that an
-array sharded over devices costs a small all-reduce per pass, and the answer is the same however it
-is sharded. Sorting would gather the array first.
+digit down, one counting pass per digit. A pass reduces the array to three integers, and these are
+all that devices exchange when the array is sharded; the answer is the same however it is sharded.
+Sorting would gather the array first.
 """
 
 import math

@@ -44,6 +44,11 @@ def test_json() -> None:
     assert set(report) == {"targets", "encoder", "model", "leaves"}
 
 
+def test_the_encoder_is_what_lies_below_that_name() -> None:
+    params = {"encoder": {"w": jnp.zeros(3)}, "encoder_norm": jnp.zeros(2)}
+    assert prune.audit(params, [(".*", True)]).encoder == (3, 3, 3)
+
+
 def test_no_encoder_and_no_targets() -> None:
     report = prune.audit({"w": jnp.ones(3)}, [("w", False)])
     assert report.encoder is None

@@ -76,6 +76,14 @@ def test_counts_on_the_way_are_close_and_never_rise(n: int, initial: float) -> N
     assert kept[-1] == schedule.kept_finally(n)
 
 
+def test_rounding_does_not_overshoot_the_end() -> None:
+    # float32(0.8) is above 0.8, and late in a long schedule nothing else is left of the curve.
+    schedule, n = prune.cubic(0.8, begin=0, end=10_000), 2**31 - 1
+    assert round(float(np.float32(0.8)) * n) > n - schedule.kept_finally(n)
+    late = schedule.kept(np.arange(9990, 10_002), n)
+    assert late.min() == late[-1] == schedule.kept_finally(n)
+
+
 @pytest.mark.parametrize("n", [1, 2**24 + 1, 92_000_001, 2**31 - 1])
 def test_no_sparsity_keeps_everything(n: int) -> None:
     for schedule, step in itertools.product([prune.cubic(0.0, 0, 9), prune.one_shot(0, 4)], [0, 5]):
