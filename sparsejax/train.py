@@ -150,6 +150,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         run(config_lib.parse(argv, "python -m sparsejax.train", __doc__ or ""))
     except UserError as error:
         sys.exit(f"error: {error}")
+    except OSError as error:  # a full disk, a mount that vanished
+        sys.exit(f"error: {error.filename or ''}: {error.strerror or error}")
     except KeyboardInterrupt:
         sys.exit("stopped before the end; the tagger was not saved")
 

@@ -36,8 +36,9 @@ class Log:
             self._file.file.write(early.getvalue())
 
     def __call__(self, *things: Any) -> None:
-        self.console.print(*things)
-        self._file.print(*things)
+        # Lines are not broken: they may be searched for or copied.
+        self.console.print(*things, soft_wrap=all(isinstance(thing, str) for thing in things))
+        self._file.print(*things, soft_wrap=all(isinstance(thing, str) for thing in things))
 
     @contextmanager
     def progress(self, total: int) -> Iterator[Callable[[int, str], None]]:

@@ -1,0 +1,81 @@
+"""What is logged: complete, in order, and not waiting for the device."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from sparsejax import prune
+from sparsejax.errors import UserError
+from sparsejax.runtime import logging
+
+
+def quiet() -> tuple[logging.Log, io.StringIO]:
+    out = io.StringIO()
+    return logging.Log(Console(file=out, width=100)), out
+
+
+def test_log_file_holds_what_was_printed_before_and_after(tmp_path: Path) -> None:
+    log, out = quiet()
+    log("before")
+    log.open(tmp_path / "log.txt")
+    log("after " + "x" * 150)
+    text = "before\nafter " + "x" * 150 + "\n"
+    assert (tmp_path / "log.txt").read_text() == text == out.getvalue()
+
+
+def test_progress_without_a_terminal_is_ten_lines() -> None:
+    log, out = quiet()
+    with log.progress(1000) as show:
+        for step in range(1, 1001):
+            show(step, "loss 1.0")
+    lines = out.getvalue().splitlines()
+    assert len(lines) == 10
+    assert lines[0].startswith("step 100/1000  loss 1.0") and lines[-1].startswith("step 1000/1000")
+
+
+def meter(path: Path, total: int, every: int) -> logging.Meter:
+    return logging.Meter(path, total, every, prune.cubic(0.9, 10, 20, 5))
+
+
+@pytest.mark.parametrize(("total", "every"), [(30, 10), (25, 10), (5, 10), (7, 1)])
+def test_rows_of_metrics(tmp_path: Path, total: int, every: int) -> None:
+    follow = meter(tmp_path / "metrics.jsonl", total, every)
+    shown = []
+    for step in range(1, total + 1):
+        follow.step({"loss": float(step)}, 100, lambda done, text: shown.append(done))
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    steps = sorted({*range(every, total + 1, every), total})
+    assert [row["step"] for row in rows] == steps == shown
+    assert [row["loss"] for row in rows] == steps  # the values of that step and of no other
+
+
+def test_sparsity_of_the_last_mask_update(tmp_path: Path) -> None:
+    """Updates at steps 10, 15 and 20, counted from 0; sparsity = 0.9 - 0.9 (1 - t)^3."""
+    follow = meter(tmp_path / "metrics.jsonl", 30, 1)
+    for _ in range(30):
+        follow.step({"loss": 1.0}, 1, lambda done, text: None)
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    expected = [0.0] * 15 + [0.9 * (1 - 0.5**3)] * 5 + [0.9] * 10
+    assert [row["sparsity"] for row in rows] == pytest.approx(expected, rel=1e-6)
+
+
+def test_loss_that_is_not_finite_stops(tmp_path: Path) -> None:
+    follow = meter(tmp_path / "metrics.jsonl", 9, 3)
+    for step in range(1, 6):
+        loss = float("nan") if step >= 3 else 1.0
+        follow.step({"loss": loss}, 1, lambda done, text: None)
+    with pytest.raises(UserError, match=r"the loss is nan at step 3; lower --train\.learning_rate"):
+        follow.step({"loss": float("nan")}, 1, lambda done, text: None)
+
+
+def test_undefined_scores_are_a_dash() -> None:
+    log, out = quiet()
+    undefined = {"precision": 0.0, "recall": None, "f1": None, "support": 0}
+    average = {"precision": None, "recall": None, "f1": None, "support": 0}
+    log(logging.score_table({"xx": undefined, "macro": average, "micro": undefined}))
+    assert "│ xx       │       0.0 │      – │  – │       0 │" in out.getvalue()

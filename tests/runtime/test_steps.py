@@ -1,0 +1,130 @@
+"""The loss, the schedules and the optimizer, against closed forms and numpy."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from sparsejax.config import PruneConfig, TrainConfig
+from sparsejax.data.tokenization import IGNORE
+from sparsejax.errors import UserError
+from sparsejax.models import bert
+from sparsejax.runtime import steps
+
+
+def random_batch(rng: np.random.Generator, rows: int) -> tuple[np.ndarray, np.ndarray]:
+    logits = rng.normal(size=(rows, 6, 7)).astype(np.float32)
+    labels = rng.integers(0, 7, size=(rows, 6)).astype(np.int32)
+    labels[rng.random(size=labels.shape) < 0.5] = IGNORE
+    return logits, labels
+
+
+def test_loss_is_the_mean_over_labelled_pieces() -> None:
+    logits, labels = random_batch(np.random.default_rng(0), 5)
+    log_p = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+    losses = [-log_p[r, c, labels[r, c]] for r, c in np.argwhere(labels != IGNORE)]
+    assert steps.masked_loss(logits, labels) == pytest.approx(np.mean(losses), rel=1e-6)
+
+
+def test_padding_rows_change_neither_loss_nor_gradient() -> None:
+    logits, labels = random_batch(np.random.default_rng(1), 4)
+    padded = np.concatenate([logits, np.full((3, 6, 7), 9.0, np.float32)])
+    ignored = np.concatenate([labels, np.full((3, 6), IGNORE, np.int32)])
+    loss, grad = jax.value_and_grad(steps.masked_loss)(padded, ignored)
+    expected, expected_grad = jax.value_and_grad(steps.masked_loss)(logits, labels)
+    assert float(loss) == pytest.approx(float(expected), rel=1e-6)
+    np.testing.assert_allclose(grad[:4], expected_grad, rtol=1e-6)
+    assert not np.any(grad[4:])
+
+
+def test_loss_without_a_label_is_zero_and_finite() -> None:
+    logits = np.zeros((1, 6, 7), np.float32)
+    labels = np.full((1, 6), IGNORE, np.int32)
+    loss, grad = jax.value_and_grad(steps.masked_loss)(logits, labels)
+    assert loss == 0 and not np.any(grad)
+
+
+@pytest.mark.parametrize("warmup", [0.0, 0.1, 1.0])
+@pytest.mark.parametrize("decay", ["linear", "constant"])
+def test_learning_rate(decay: str, warmup: float) -> None:
+    total, peak = 200, 3e-4
+    rises = round(warmup * total)
+    rate = steps.learning_rate(TrainConfig(learning_rate=peak, warmup=warmup, decay=decay), total)
+    for step in range(total):
+        if step < rises:
+            expected = peak * step / rises
+        elif decay == "constant":
+            expected = peak
+        else:
+            expected = peak * (total - step) / (total - rises)
+        assert float(rate(step)) == pytest.approx(expected, rel=1e-4, abs=1e-10), step
+
+
+def test_weight_decay_spares_biases_and_norms() -> None:
+    params = {"kernel": jnp.ones((2, 3)), "bias": jnp.ones(3), "scale": jnp.ones(3)}
+    config = TrainConfig(learning_rate=0.1, warmup=0.0, decay="constant", weight_decay=0.5)
+    tx = steps.optimizer(config, PruneConfig(method="none"), 10)
+    zero = jax.tree.map(jnp.zeros_like, params)
+    updates, _ = tx.update(zero, tx.init(params), params)
+    np.testing.assert_allclose(updates["kernel"], -0.1 * 0.5, rtol=1e-6)
+    assert not np.any(updates["bias"]) and not np.any(updates["scale"])
+
+
+@pytest.mark.parametrize("total", [1, 2, 10, 189, 1806])
+@pytest.mark.parametrize(("begin", "end"), [(0.0, 1.0), (0.1, 0.7), (1.0, 1.0), (0.5, 0.5)])
+def test_schedule_ends_within_the_run(total: int, begin: float, end: float) -> None:
+    """Or the sparsity asked for would never be reached."""
+    schedule = steps.sparsity_schedule(PruneConfig(begin=begin, end=end, sparsity=0.9), total)
+    assert 0 <= schedule.begin <= schedule.end <= total - 1
+    assert bool(schedule.is_due(schedule.end))
+
+
+def small_state() -> tuple[bert.BertConfig, optax.GradientTransformation, steps.TrainState]:
+    config = bert.BertConfig(
+        vocab_size=20,
+        hidden_size=8,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=16,
+        max_position_embeddings=8,
+        num_labels=7,
+    )
+    tx = steps.optimizer(TrainConfig(warmup=0.0), PruneConfig(begin=0.0, end=1.0), 4)
+    params = bert.init(config, jax.random.key(0))
+    return config, tx, steps.TrainState(params, tx.init(params), jnp.zeros([], jnp.int32))
+
+
+def small_batch() -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(0)
+    names = ("tokens", "positions", "segments", "labels")
+    tokens = rng.integers(0, 20, size=(2, 8)).astype(np.int32)
+    positions = np.tile(np.arange(8, dtype=np.int32), (2, 1))
+    ones = np.ones((2, 8), np.int32)
+    return dict(zip(names, (tokens, positions, ones, tokens % 7), strict=True))
+
+
+def test_audit_passes_a_finished_run_and_no_other() -> None:
+    pruning = PruneConfig(begin=0.0, end=1.0)
+    config, tx, state = small_state()
+    step = steps.make_train_step(config, tx, "float32", jax.random.key(1))
+    for _ in range(3):
+        state, _ = step(state, small_batch())
+    with pytest.raises(UserError, match="sparsity is not the one asked for"):
+        steps.audit(pruning, state, 4)  # one step short
+    state, _ = step(state, small_batch())
+    assert steps.audit(pruning, state, 4).targets.sparsity == pytest.approx(0.9, abs=0.01)
+    state.params["classifier"]["bias"] = state.params["classifier"]["bias"].at[0].set(jnp.nan)
+    with pytest.raises(UserError, match="NaN or infinity in classifier/bias"):
+        steps.audit(pruning, state, 4)
+
+
+def test_one_compilation_for_all_steps() -> None:
+    config, tx, state = small_state()
+    step = steps.make_train_step(config, tx, "float32", jax.random.key(1))
+    for _ in range(4):
+        state, _ = step(state, small_batch())
+    assert step._cache_size() == 1
+    assert int(state.step) == 4
