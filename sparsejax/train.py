@@ -79,7 +79,7 @@ def run(config: config_lib.Config) -> Path:
         for batch in packing.epochs(packed, rows, config.train.epochs, config.seed):
             state, step_metrics = train_step(state, batch)
             meter.step(step_metrics, int(np.count_nonzero(batch["segments"])), show)
-    log(f"{total} steps in {meter.seconds:.0f} s, {meter.pieces_per_second:,.0f} pieces/s; "
+    log(f"{total} steps in {meter.seconds:.0f} s, {meter.tokens_per_second:,.0f} tokens/s; "
         f"compiled in {meter.compilation:.0f} s")  # fmt: skip
 
     audit = steps.audit(config.prune, state, total)

@@ -313,7 +313,7 @@ def test_quickstart(quickstart: Path) -> None:
         "macro",
         "micro",
     }
-    assert results[-1]["targets"]["sparsity"] == pytest.approx(0.9, abs=1e-5)
+    assert results[-1]["targets"]["sparsity"] == pytest.approx(0.9, abs=1e-3)  # 410 of 64 x 64 left
     assert macro(quickstart) > 0.7
 
 

@@ -34,7 +34,7 @@ def describe(packed: Packed) -> str:
     """How full the rows are, in words."""
     rows, length = packed.tokens.shape
     return (
-        f"{len(packed.index):,} pieces in {rows:,} rows of {length}, "
+        f"{len(packed.index):,} tokens in {rows:,} rows of {length}, "
         f"{100 * len(packed.index) / (rows * length):.1f} % full"
     )
 

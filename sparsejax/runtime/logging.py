@@ -12,7 +12,7 @@ from typing import Any
 
 import jax
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from sparsejax.data.languages import NAMES
@@ -49,11 +49,10 @@ class Log:
         if self.console.is_terminal:
             bar = Progress(
                 TextColumn("step {task.completed:.0f}/{task.total:.0f}"),
-                BarColumn(),
+                BarColumn(bar_width=10),  # all columns fit into 80 characters
                 TextColumn("{task.fields[text]}"),
-                TimeElapsedColumn(),
+                TimeRemainingColumn(compact=True),
                 TextColumn("left"),
-                TimeRemainingColumn(),
                 console=self.console,
             )
             with bar:
@@ -83,17 +82,17 @@ class Meter:
         self._path, self._total, self._every, self._schedule = path, total, every, schedule
         self._began = time.monotonic()
         self._pending: tuple[int, int, dict[str, Any]] | None = None
-        self._done = self._pieces = 0
+        self._done = self._tokens = 0
         self.seconds = 0.0  # of all steps but the first
         self.compilation = 0.0  # seconds of the first step, which compiles
-        self.pieces_per_second = 0.0  # of all steps but the first, padding not counted
+        self.tokens_per_second = 0.0  # of all steps but the first, padding not counted
 
-    def step(self, metrics: dict[str, Any], pieces: int, show: Callable[[int, str], None]) -> None:
+    def step(self, metrics: dict[str, Any], tokens: int, show: Callable[[int, str], None]) -> None:
         """Counts one step.
 
         Args:
           metrics: scalars on the device.
-          pieces: real pieces of the batch, padding not counted.
+          tokens: of the batch, padding not counted.
           show: of the progress bar.
 
         Raises:
@@ -105,23 +104,23 @@ class Meter:
             self.compilation = time.monotonic() - self._began
             self._began = time.monotonic()
         else:
-            self._pieces += pieces
+            self._tokens += tokens
         last = self._done == self._total
         if self._done % self._every == 0 or last:
             self._write(show)
-            self._pending = (self._done, self._pieces, metrics)
+            self._pending = (self._done, self._tokens, metrics)
         if last:
             self._write(show)
 
     def _write(self, show: Callable[[int, str], None]) -> None:
         if self._pending is None:
             return
-        step, pieces, metrics = self._pending
+        step, tokens, metrics = self._pending
         row = {"step": step} | {name: float(value) for name, value in metrics.items()}
         self.seconds = time.monotonic() - self._began
-        self.pieces_per_second = pieces / self.seconds
+        self.tokens_per_second = tokens / self.seconds
         row["sparsity"] = _reached(self._schedule, step)
-        row["pieces_per_second"] = round(self.pieces_per_second, 1)
+        row["tokens_per_second"] = round(self.tokens_per_second, 1)
         append_row(self._path, row)
         if not math.isfinite(row["loss"]):
             raise UserError(
@@ -130,7 +129,7 @@ class Meter:
         show(
             step,
             f"loss {row['loss']:.3f}  sparsity {100 * row['sparsity']:.0f} %  "
-            f"{self.pieces_per_second:,.0f} pieces/s",
+            f"{self.tokens_per_second:,.0f} tokens/s",
         )
 
 

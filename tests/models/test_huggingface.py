@@ -555,7 +555,10 @@ def nobody() -> Iterator[str]:
 def silence() -> Iterator[str]:
     """An address that accepts connections and never answers, as behind some firewalls."""
     with socket.create_server(("127.0.0.1", 0)) as server:
+        end = threading.Timer(10, server.close)  # so that the test fails and does not hang
+        end.start()
         yield f"http://127.0.0.1:{server.getsockname()[1]}"
+        end.cancel()
 
 
 @pytest.mark.parametrize("cached", [True, False])
