@@ -131,6 +131,20 @@ def save(config: Config, path: str | os.PathLike[str]) -> None:
         raise UserError(f"{path}: cannot be written: {error.strerror}") from None
 
 
+def settled(config: Config) -> Config:
+    """The config to keep with a run, so that it can be run again, from any directory.
+
+    Local paths become absolute; where the run went, and that it replaced another, is left out.
+    """
+
+    def absolute(path: str | None) -> str | None:
+        return None if path is None else os.path.abspath(path)
+
+    data = dataclasses.replace(config.data, dir=absolute(config.data.dir))
+    model = dataclasses.replace(config.model, path=absolute(config.model.path))
+    return dataclasses.replace(config, data=data, model=model, output=None, overwrite=False)
+
+
 def parse(argv: Sequence[str] | None, prog: str, description: str) -> Config:
     """The config of a command line: defaults, then `--config FILE`, then flags; validated.
 

@@ -5,6 +5,7 @@ Without arguments: a small BERT on the embedded corpus, pruned to 90 %.
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
 
     from sparsejax.data.sources import Corpus
     from sparsejax.models.bert import BertConfig, Params
+
+
+# A full disk, a directory that became read-only, a mount that vanished.
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO, errno.ESTALE)
 
 
 def run(config: config_lib.Config) -> Path:
@@ -42,10 +47,12 @@ def run(config: config_lib.Config) -> Path:
 
     if jax.default_backend() == "cpu":
         host_memory.keep_freed_memory()
-    directory = run_directory.choose(config.output, config.overwrite)
+    inputs = (config.model.path, config.data.dir)
+    run_directory.check(config.output, config.overwrite, inputs)
+    sources.languages(config.data)
     log = logging.Log()
     head_key, dropout_key = jax.random.split(jax.random.key(config.seed))
-    checkpoint = huggingface.find(config.model)
+    checkpoint = find_model(config)
 
     train_corpus = sources.load(config.data, "train", config.data.train_sentences)
     test_corpus = sources.load(config.data, "test", config.data.eval_sentences)
@@ -59,12 +66,13 @@ def run(config: config_lib.Config) -> Path:
     rows = packing.rows_per_step(packed, len(train.words), config.train.batch_size)
     total = config.train.epochs * -(-len(packed.tokens) // rows)
 
-    run_directory.create(directory)
-    config_lib.save(config, directory / "config.yaml")
+    directory = run_directory.create(config.output)
+    config_lib.save(config_lib.settled(config), directory / "config.yaml")
     log.open(directory / "log.txt")
     log(f"{len(train.words):,} sentences in {len(train_corpus)} languages, {rows} rows a step: "
         f"{packing.describe(packed)}")  # fmt: skip
-    for note in (*notes, *train.repair_notes()):
+    repairs = tokenization.concatenate(list(test.values())).repair_notes()
+    for note in (*notes, *train.repair_notes(), *(f"in the test split, {n}" for n in repairs)):
         log(f"note: {note}")
 
     tx = steps.optimizer(config.train, config.prune, total)
@@ -101,6 +109,21 @@ def run(config: config_lib.Config) -> Path:
     return directory
 
 
+def find_model(config: config_lib.Config) -> Path | None:
+    """The directory of the checkpoint; an error names everything that the hub was asked for."""
+    from sparsejax.data import sources
+    from sparsejax.models import huggingface
+
+    try:
+        return huggingface.find(config.model)
+    except UserError as error:
+        if config.data.dir is None and config.data.hub and not sources.hub_answers():
+            raise UserError(
+                f"{error}, and --data.dir with one of {config.data.hub!r} (data.hub)"
+            ) from None
+        raise
+
+
 def load_model(
     config: config_lib.Config, checkpoint: Path | None, corpus: Corpus, key: jax.Array
 ) -> tuple[Any, BertConfig, Params, list[str]]:
@@ -115,6 +138,7 @@ def load_model(
     if checkpoint is None:
         words = (word for part in corpus.values() for sentence in part for word in sentence.words)
         tokenizer = tokenization.train_tokenizer(words, config.model.vocabulary)
+        tokenizer.model_max_length = config.data.length  # so that a pipeline truncates
         shape = bert.BertConfig(
             vocab_size=len(tokenizer),
             hidden_size=config.model.width,
@@ -128,7 +152,11 @@ def load_model(
             num_labels=len(sources.TAGS),
         )
         return tokenizer, shape, bert.init(shape, key), ["a new model, from random numbers"]
-    shape = bert.BertConfig.from_dict(huggingface.read_config(checkpoint), len(sources.TAGS))
+    raw = huggingface.read_config(checkpoint)
+    try:
+        shape = bert.BertConfig.from_dict(raw, len(sources.TAGS))
+    except UserError as error:
+        raise UserError(f"{checkpoint}/{error}") from None
     tokenizer = tokenization.load_tokenizer(checkpoint)
     if len(tokenizer) > shape.vocab_size:
         raise UserError(
@@ -150,10 +178,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         run(config_lib.parse(argv, "python -m sparsejax.train", __doc__ or ""))
     except UserError as error:
         sys.exit(f"error: {error}")
-    except OSError as error:  # a full disk, a mount that vanished
-        sys.exit(f"error: {error.filename or ''}: {error.strerror or error}")
+    except OSError as error:
+        if error.errno not in DISK_ERRORS:
+            raise
+        sys.exit(f"error: {error.filename or 'output'}: {error.strerror}")
     except KeyboardInterrupt:
-        sys.exit("stopped before the end; the tagger was not saved")
+        sys.exit("stopped before the end of the run")
 
 
 if __name__ == "__main__":

@@ -7,7 +7,12 @@ import string
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
+
+# No deadline: how long an example takes says more about the machine than about the code.
+hypothesis.settings.register_profile("no-deadline", deadline=None)
+hypothesis.settings.load_profile("no-deadline")
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 

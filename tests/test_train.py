@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -15,7 +16,15 @@ import pytest
 from safetensors.numpy import load_file
 
 from sparsejax import train
-from sparsejax.config import Config, DataConfig, ModelConfig, PruneConfig, TrainConfig, load
+from sparsejax.config import (
+    Config,
+    DataConfig,
+    ModelConfig,
+    PruneConfig,
+    TrainConfig,
+    load,
+    settled,
+)
 from sparsejax.data import embedded
 from sparsejax.errors import UserError
 
@@ -43,7 +52,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_directory_is_complete(finished: Path) -> None:
     names = {"config.yaml", "metrics.jsonl", "results.jsonl", "log.txt", "model"}
     assert {path.name for path in finished.iterdir()} == names
-    assert load(finished / "config.yaml") == tiny(finished)
+    assert load(finished / "config.yaml") == TINY
     log = (finished / "log.txt").read_text("utf-8")
     assert "Swahili" in log and "macro" in log and "saved in" in log
 
@@ -219,19 +228,47 @@ def test_model_that_is_not_whole(finished: Path, tmp_path: Path, damage: Any, me
     assert not (tmp_path / "run").exists()
 
 
+def test_saved_config_runs_from_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = Config(
+        data=DataConfig(dir="data"), model=ModelConfig(path="model"), output="x", overwrite=True
+    )
+    monkeypatch.chdir(tmp_path)
+    kept = settled(config)
+    assert kept.data.dir == str(tmp_path / "data") and kept.model.path == str(tmp_path / "model")
+    assert kept.output is None and not kept.overwrite
+
+
+def test_odd_names_and_odd_sizes(tmp_path: Path) -> None:
+    """Brackets in a path are no markup; a batch of more than all sentences is all of them."""
+    settings = TrainConfig(epochs=1, batch_size=10**6)
+    path = train.run(tiny(tmp_path / "a[/b]", train=settings, prune=PruneConfig(sparsity=0.5)))
+    assert f"saved in {path}" in (path / "log.txt").read_text("utf-8")
+    assert [row["step"] for row in rows(path / "metrics.jsonl")] == [1]
+
+
+def test_pipeline_cuts_what_is_longer_than_the_model(finished: Path) -> None:
+    pytest.importorskip("torch")
+    transformers = pytest.importorskip("transformers")
+    tagger = transformers.pipeline("token-classification", str(finished / "model"))
+    assert tagger("Ada lives in London . " * 40) is not None
+
+
 def test_diverging_run_stops_with_one_line(tmp_path: Path) -> None:
     settings = TrainConfig(epochs=4, learning_rate=1e30, warmup=0.0, clip_norm=1e30, log_every=1)
     with pytest.raises(UserError, match=r"the loss is (nan|inf) at step \d+; lower"):
         train.run(tiny(tmp_path / "run", train=settings))
     assert not (tmp_path / "run" / "model").exists()
+    assert rows(tmp_path / "run" / "metrics.jsonl")[-1]["loss"] is None  # JSON has no NaN
 
 
 # The command line.
 
 
-def command(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+def command(*arguments: str, cwd: Path, **env: str) -> subprocess.CompletedProcess[str]:
     line = [sys.executable, "-m", "sparsejax.train", *arguments]
-    return subprocess.run(line, cwd=cwd, capture_output=True, text=True, timeout=600)
+    return subprocess.run(
+        line, cwd=cwd, capture_output=True, text=True, timeout=600, env=os.environ | env
+    )
 
 
 @pytest.mark.parametrize(
@@ -249,6 +286,20 @@ def test_mistakes_are_one_line(arguments: list[str], message: str, tmp_path: Pat
     assert result.returncode == 1
     assert message in result.stderr and result.stderr.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_papers_setting_without_network_is_one_line(tmp_path: Path) -> None:
+    config = Path(__file__).resolve().parents[1] / "configs/wikiann_mbert_magnitude.yaml"
+    result = command(
+        "--config", str(config), cwd=tmp_path, HF_HUB_OFFLINE="1", HF_HOME=str(tmp_path / "hub")
+    )
+    assert result.returncode == 1 and result.stderr.count("\n") == 1
+    assert "model.hub: could not load 'google-bert/bert-base-multilingual-cased'" in result.stderr
+    assert (
+        "pass --model.path with a local copy, and --data.dir with one of 'unimelb-nlp/wikiann'"
+        in result.stderr
+    )
+    assert not (tmp_path / "runs").exists()
 
 
 def test_help_loads_nothing_heavy(tmp_path: Path) -> None:

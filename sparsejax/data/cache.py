@@ -17,6 +17,7 @@ from safetensors.numpy import save_file
 
 from sparsejax.data.sources import Sentence
 from sparsejax.data.tokenization import Encoded, encode
+from sparsejax.errors import UserError
 
 VERSION = "1"  # of `encode` and of the file's layout: raised with every change of either
 
@@ -26,7 +27,10 @@ def default_directory() -> Path:
     if os.environ.get("SPARSEJAX_CACHE"):
         return Path(os.environ["SPARSEJAX_CACHE"])
     home = os.environ.get("XDG_CACHE_HOME")
-    return (Path(home) if home else Path.home() / ".cache") / "sparsejax"
+    try:
+        return (Path(home) if home else Path.home() / ".cache") / "sparsejax"
+    except RuntimeError:  # a user without a home, as in some containers
+        raise UserError("data.cache: there is no home directory; pass --data.cache") from None
 
 
 def encoder(

@@ -40,8 +40,9 @@ def describe(packed: Packed) -> str:
 
 
 def rows_per_step(packed: Packed, sentences: int, batch_size: int) -> int:
-    """The number of rows that holds `batch_size` sentences on average, at least one."""
-    return max(1, round(batch_size * len(packed.tokens) / sentences))
+    """How many rows hold `batch_size` sentences on average: at least one, at most all."""
+    rows = len(packed.tokens)
+    return min(rows, max(1, round(batch_size * rows / sentences)))
 
 
 def epochs(packed: Packed, size: int, number: int, seed: int) -> Iterator[dict[str, np.ndarray]]:

@@ -46,6 +46,9 @@ def languages(config: DataConfig) -> tuple[str, ...]:
             raise UserError(f"data.dir: {_short(str(root))}: {error.strerror}") from None
         if not known:
             raise UserError(f"data.dir: {root} holds no <language>/train.tsv")
+        averages = {"macro", "micro"} & set(config.languages or known)
+        if averages:
+            raise UserError(f"data.languages: {averages.pop()!r} is the name of an average")
         where = str(root)
     elif config.hub is not None:
         # The hub's WikiAnn has 176 languages; which ones are there shows when they are loaded.
@@ -153,7 +156,7 @@ def _read_hub(name: str, code: str, split: str, limit: int | None) -> list[Sente
 
     datasets.disable_progress_bars()
     hub_split = HUB_SPLITS[split]
-    if not Path(name).exists() and not _hub_answers():
+    if not Path(name).exists() and not hub_answers():
         datasets.config.HF_HUB_OFFLINE = True  # what an earlier run downloaded, or an error at once
     try:
         rows = datasets.load_dataset(name, code, split=hub_split)
@@ -173,7 +176,7 @@ def _read_hub(name: str, code: str, split: str, limit: int | None) -> list[Sente
 
 
 @functools.cache
-def _hub_answers() -> bool:
+def hub_answers() -> bool:
     """Whether the hub can be reached: one request, where the library would try for minutes."""
     import huggingface_hub
 
@@ -200,7 +203,9 @@ def _checked(
             raise UserError(f"{where}: row {number}: tokens must be text")
         if names is not None:
             # A label that the data set does not know is None or -1 there.
-            tags = [names[tag] if tag is not None and tag >= 0 else tag for tag in tags]
+            tags = [
+                names[tag] if tag is not None and 0 <= tag < len(names) else tag for tag in tags
+            ]
         unknown = [tag for tag in tags if tag not in TAGS]
         if unknown:
             raise UserError(

@@ -75,11 +75,17 @@ def encode(sentences: Sequence[Sentence], tokenizer: Any, length: int) -> Encode
     repairs = [0, 0, 0]
     # The backend does what `tokenizer(..., is_split_into_words=True)` does, without its copies.
     backend = tokenizer.backend_tokenizer
+    truncation, padding = backend.truncation, backend.padding
     backend.no_truncation()
     backend.no_padding()
     batch = backend.encode_batch(
         [s.words for s in sentences], is_pretokenized=True, add_special_tokens=False
     )
+    # They are saved with the tokenizer, which must not depend on what was encoded with it.
+    if truncation is not None:
+        backend.enable_truncation(**truncation)
+    if padding is not None:
+        backend.enable_padding(**padding)
     for sentence, encoding in zip(sentences, batch, strict=True):
         pieces: list[list[int]] = [[] for _ in sentence.words]
         for piece, word in zip(encoding.ids, encoding.word_ids, strict=True):

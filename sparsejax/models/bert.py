@@ -248,7 +248,8 @@ def apply(
       params: what `init` or a checkpoint gave.
       tokens, positions, segments: int32 [rows, length]. Attention sees only positions of the same
         segment; segment 0 is padding (its logits mean nothing). Positions restart per sentence.
-      dtype: of the computation, float32 or bfloat16; softmax and logits are float32 in both.
+      dtype: of the computation, float32 or bfloat16; softmax is float32 in both, and the
+        logits, computed in dtype, are returned as float32.
       dropout_key: with a key, dropout is on (training); without, off.
     """
     rngs = None if dropout_key is None else {"dropout": dropout_key}

@@ -14,6 +14,7 @@ import jax
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from sparsejax.data.languages import NAMES
 from sparsejax.errors import UserError
@@ -36,9 +37,11 @@ class Log:
             self._file.file.write(early.getvalue())
 
     def __call__(self, *things: Any) -> None:
-        # Lines are not broken: they may be searched for or copied.
-        self.console.print(*things, soft_wrap=all(isinstance(thing, str) for thing in things))
-        self._file.print(*things, soft_wrap=all(isinstance(thing, str) for thing in things))
+        for thing in things:
+            # Lines are not broken, and brackets in a path are no markup.
+            plain = isinstance(thing, str)
+            for console in (self.console, self._file):
+                console.print(thing, soft_wrap=plain, markup=False, emoji=False)
 
     @contextmanager
     def progress(self, total: int) -> Iterator[Callable[[int, str], None]]:
@@ -121,7 +124,8 @@ class Meter:
         self.tokens_per_second = tokens / self.seconds
         row["sparsity"] = _reached(self._schedule, step)
         row["tokens_per_second"] = round(self.tokens_per_second, 1)
-        append_row(self._path, row)
+        # JSON has no NaN.
+        append_row(self._path, {k: v if math.isfinite(v) else None for k, v in row.items()})
         if not math.isfinite(row["loss"]):
             raise UserError(
                 f"the loss is {row['loss']} at step {step}; lower --train.learning_rate"
@@ -155,7 +159,7 @@ def score_table(rows: dict[str, dict[str, Any]]) -> Table:
     for i, code in enumerate(codes + averages):
         row = rows[code]
         table.add_row(
-            f"{code} {NAMES.get(code, '')}".strip(),
+            Text(f"{code} {NAMES.get(code, '')}".strip()),
             *(_percent(row[name]) for name in ("precision", "recall", "f1")),
             f"{row['support']:,}",
             end_section=i == len(codes) - 1,
@@ -164,7 +168,7 @@ def score_table(rows: dict[str, dict[str, Any]]) -> Table:
 
 
 def _percent(value: float | None) -> str:
-    return "–" if value is None else f"{100 * value:.1f}"
+    return "-" if value is None else f"{100 * value:.1f}"
 
 
 def sparsity_table(audit: Audit) -> Table:
@@ -172,7 +176,7 @@ def sparsity_table(audit: Audit) -> Table:
     table = Table(title="Weights that are exactly zero")
     for name in ("of", "zero", "weights", "sparsity, %"):
         table.add_column(name, justify="left" if name == "of" else "right")
-    counts = {"pruned matrices": audit.targets, "encoder": audit.encoder, "model": audit.model}
+    counts = {"target matrices": audit.targets, "encoder": audit.encoder, "model": audit.model}
     for name, count in counts.items():
         if count is not None:
             table.add_row(

@@ -9,9 +9,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
+import itertools
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -19,49 +22,76 @@ from typing import Any
 
 from sparsejax.errors import UserError
 
-CONTENTS = ("config.yaml", "metrics.jsonl", "results.jsonl", "model", "log.txt")
+_CONTENTS = r"(config\.yaml|metrics\.jsonl|results\.jsonl|model|log\.txt)"
+# Of a run, or a temporary file that a killed one left.
+_OURS = re.compile(rf"{_CONTENTS}|\.{_CONTENTS}\.\d+")
 
 
-def choose(output: str | None, overwrite: bool) -> Path:
-    """The directory a run will use; nothing is created or removed yet.
+def check(output: str | None, overwrite: bool, inputs: Iterable[str | None]) -> None:
+    """Refuses a directory that a run must not use; nothing is created or removed.
+
+    Args:
+      output: the directory asked for; None is never refused.
+      overwrite: whether a run that is there may be replaced.
+      inputs: paths that the run reads.
 
     Raises:
-      UserError: it holds a run and `overwrite` is off, or it holds other things.
+      UserError: it holds a run and `overwrite` is off, it holds other things, or replacing the run
+        would remove what is to be read.
     """
-    if output is None:
-        base = Path("runs", datetime.datetime.now().strftime("%Y%m%d-%H%M%S"))
-        path, number = base, 1
-        while path.exists():
-            number += 1
-            path = base.with_name(f"{base.name}-{number}")
-        return path
+    if output is None or not Path(output).exists():
+        return
     path = Path(output)
-    if not path.exists():
-        return path
     if not path.is_dir():
         raise UserError(f"output: {path} is a file, not a directory")
     held = sorted(p.name for p in path.iterdir())
-    if "config.yaml" in held and not overwrite:
-        raise UserError(f"output: {path} already holds a run; pass --overwrite to replace it")
-    foreign = [name for name in held if name not in CONTENTS]
-    if foreign:
+    foreign = [name for name in held if not _OURS.fullmatch(name)]
+    if foreign or (held and "config.yaml" not in held):
         raise UserError(
-            f"output: {path} holds {foreign[0]!r}, which no run writes; choose another directory"
+            f"output: {path} holds {(foreign or held)[0]!r} and is not just a run; "
+            "choose another directory"
         )
-    return path
+    if held and not overwrite:
+        raise UserError(f"output: {path} already holds a run; pass --overwrite to replace it")
+    for name in filter(None, inputs):
+        if path.resolve() in (Path(name).resolve(), *Path(name).resolve().parents):
+            raise UserError(f"output: replacing {path} would remove {name}, which this run reads")
 
 
-def create(path: Path) -> None:
-    """Makes the directory, without anything that an earlier run left in it."""
+def create(output: str | None) -> Path:
+    """Makes the directory that `check` passed, without anything that an earlier run left in it.
+
+    Args:
+      output: None for a new one, runs/<date>-<time>, that no other process has.
+
+    Raises:
+      UserError: it cannot be made or written to.
+    """
     try:
+        if output is None:
+            return _create_new(Path("runs", datetime.datetime.now().strftime("%Y%m%d-%H%M%S")))
+        path = Path(output)
         path.mkdir(parents=True, exist_ok=True)
-        for name in CONTENTS:
-            if (path / name).is_dir():
-                shutil.rmtree(path / name)
+        for entry in path.iterdir():
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry)
             else:
-                (path / name).unlink(missing_ok=True)
+                entry.unlink()
+        return path
     except OSError as error:
-        raise UserError(f"output: {path}: cannot be written: {error.strerror}") from None
+        raise UserError(
+            f"output: {output or 'runs'}: cannot be written: {error.strerror}"
+        ) from None
+
+
+def _create_new(base: Path) -> Path:
+    base.parent.mkdir(parents=True, exist_ok=True)
+    for number in itertools.count(1):
+        path = base if number == 1 else base.with_name(f"{base.name}-{number}")
+        with contextlib.suppress(FileExistsError):
+            path.mkdir()
+            return path
+    raise AssertionError("unreachable")
 
 
 def append_row(path: Path, row: dict[str, Any]) -> None:

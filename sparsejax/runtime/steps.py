@@ -1,4 +1,4 @@
-"""The optimizer and the two compiled functions of a run: one training step, one prediction."""
+"""What a run is made of: optimizer, loss, compiled step and prediction, audit at the end."""
 
 from __future__ import annotations
 
@@ -46,7 +46,10 @@ def pruning_rules(config: PruneConfig) -> prune.Rules:
 
 
 def optimizer(train: TrainConfig, pruning: PruneConfig, steps: int) -> optax.GradientTransformation:
-    """AdamW with clipped gradients, then the pruning transform, which must be last."""
+    """AdamW with clipped gradients, then the pruning transform, which must be last.
+
+    The norm that is clipped is that of all gradients, those of pruned weights included.
+    """
     chain = [
         optax.clip_by_global_norm(train.clip_norm),
         optax.adamw(learning_rate(train, steps), weight_decay=train.weight_decay, mask=_is_matrix),

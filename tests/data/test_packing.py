@@ -106,7 +106,7 @@ def test_pack_by_hand() -> None:
     packed = packing.pack(of_lengths([3, 4]), 8, PAD, np.array([1, 0]))
     assert packed.tokens.tolist() == [[1003, 1004, 1005, 1006, 1000, 1001, 1002, PAD]]
     assert packed.segments.tolist() == [[1, 1, 1, 1, 2, 2, 2, 0]]
-    assert packing.describe(packed) == "7 pieces in 1 rows of 8, 87.5 % full"
+    assert packing.describe(packed) == "7 tokens in 1 rows of 8, 87.5 % full"
 
 
 @given(st.lists(st.integers(1, LENGTH), max_size=80))

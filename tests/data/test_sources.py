@@ -279,7 +279,7 @@ def read_hub(name: str, language: str = "en", split: str = "dev", limit: int | N
 
 
 def test_hub(hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sources, "_hub_answers", None)  # a local copy needs no network
+    monkeypatch.setattr(sources, "hub_answers", None)  # a local copy needs no network
     name = write_hub(hub, ROWS)
     for language in ("en", "sw"):
         for split in ("train", "dev", "test"):
@@ -386,7 +386,7 @@ def test_hub_without_network(tmp_path: Path, change: dict[str, str]) -> None:
 def test_hub_without_network_but_downloaded(hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What an earlier run left in the library's cache is used."""
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)  # and back, after the test
-    monkeypatch.setattr(sources, "_hub_answers", lambda: False)
+    monkeypatch.setattr(sources, "hub_answers", lambda: False)
     read_hub(write_hub(hub, ROWS))
     cache = Path(datasets.config.HF_DATASETS_CACHE)
     (cache / "wikiann").rename(cache / "unimelb-nlp___wikiann")

@@ -78,4 +78,4 @@ def test_undefined_scores_are_a_dash() -> None:
     undefined = {"precision": 0.0, "recall": None, "f1": None, "support": 0}
     average = {"precision": None, "recall": None, "f1": None, "support": 0}
     log(logging.score_table({"xx": undefined, "macro": average, "micro": undefined}))
-    assert "│ xx       │       0.0 │      – │  – │       0 │" in out.getvalue()
+    assert "│ xx       │       0.0 │      - │  - │       0 │" in out.getvalue()
