@@ -13,9 +13,8 @@ def keep_freed_memory() -> None:
     """Makes glibc keep freed memory for the next step instead of returning it to the kernel.
 
     XLA's CPU backend allocates the temporaries of every step anew. glibc maps each large one from
-    the kernel and unmaps it afterwards, so that every step faults in all of its pages again: for a
-    12 x 384 encoder 130,000 page faults, a quarter of the step. Does nothing where there is no
-    glibc. See mallopt(3).
+    the kernel and unmaps it afterwards, so that every step faults in all of its pages again.
+    Does nothing where there is no glibc. See mallopt(3).
     """
     if not sys.platform.startswith("linux"):
         return
