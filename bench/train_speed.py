@@ -68,7 +68,7 @@ def sparsejax_side(shared: Path, seconds: float, method: str) -> dict[str, float
     rows = packing.rows_per_step(packed, len(encoded.words), BATCH)
     # The schedule spans 100 steps, so that mask updates are among the steps that are timed.
     pruning = PruneConfig(method=method, sparsity=0.9, begin=0.0, end=1.0, interval=10)
-    tx = steps.optimizer(TrainConfig(learning_rate=1e-4), pruning, 100)
+    tx = steps.optimizer(TrainConfig(learning_rate=1e-4), pruning, config, 100)
     params = jax.tree.map(jnp.asarray, params)
     state = steps.TrainState(params, tx.init(params), jnp.zeros([], jnp.int32))
     step = steps.make_train_step(config, tx, "float32", key)

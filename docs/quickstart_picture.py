@@ -19,7 +19,7 @@ def main(run: Path, picture: Path) -> None:
     def count(name: str) -> Count:
         return Count(*(sparsity[name][field] for field in Count._fields))
 
-    audit = Audit({}, count("targets"), count("encoder"), count("model"))
+    audit = Audit({}, count("targets"), count("encoder"), count("model"), {})
     with Path("/dev/null").open("w") as nowhere:
         console = Console(record=True, width=76, file=nowhere)
         console.print(score_table({row["language"]: row for row in scores}))

@@ -54,16 +54,27 @@ class ModelConfig:
     dtype: Literal["float32", "bfloat16"] = "float32"  # Of the computation; parameters are float32
 
 
+Method = Literal[
+    "none", "magnitude", "latent_magnitude", "movement", "soft_movement", "random", "fixed"
+]
+
+
 @dataclass(frozen=True)
 class PruneConfig:
-    """Gradual pruning during fine-tuning, on a cubic schedule."""
+    """Pruning during fine-tuning, on a cubic schedule."""
 
-    method: Literal["none", "magnitude"] = "magnitude"  # none: a dense model
-    sparsity: float = 0.9  # Final fraction of zeros in each target tensor
+    method: Method = "magnitude"  # none: a dense model; fixed: the masks of a pruned one are kept
+    sparsity: float = 0.9  # Final fraction of zeros in the targets; soft_movement finds its own
     begin: float = 0.1  # Fraction of the training steps at which the schedule starts
     end: float = 0.9  # Fraction of the training steps at which the final sparsity is reached
     interval: int = 10  # Steps between mask updates; the last scheduled step always updates
     embeddings: bool = False  # Also prune the word embedding matrix
+    scope: Literal["tensor", "global"] = "tensor"  # Rank within each target or among all of them
+    pattern: str = "weights"  # What goes as one: weights, N:M as 2:4, RxC as 32x32, heads, neurons
+    score_learning_rate: float = 1e-2  # Movement: peak learning rate of the scores
+    threshold: float = 0.1  # Soft movement: final threshold on the sigmoid of the scores
+    penalty: float = 400.0  # Soft movement: final weight of the mean sigmoid in the loss
+    masks: str | None = None  # masks.safetensors of the pruned model that training starts from
 
 
 @dataclass(frozen=True)
@@ -142,7 +153,10 @@ def settled(config: Config) -> Config:
 
     data = dataclasses.replace(config.data, dir=absolute(config.data.dir))
     model = dataclasses.replace(config.model, path=absolute(config.model.path))
-    return dataclasses.replace(config, data=data, model=model, output=None, overwrite=False)
+    prune = dataclasses.replace(config.prune, masks=absolute(config.prune.masks))
+    return dataclasses.replace(
+        config, data=data, model=model, prune=prune, output=None, overwrite=False
+    )
 
 
 def parse(argv: Sequence[str] | None, prog: str, description: str) -> Config:
@@ -187,16 +201,50 @@ def validate(config: Config) -> None:
             f"model.width: {config.model.width} is not divisible by"
             f" model.heads {config.model.heads}"
         )
-    if config.prune.begin > config.prune.end:
-        raise UserError(f"prune.begin: {config.prune.begin} is after prune.end {config.prune.end}")
+    _validate_pruning(config.prune)
+
+
+def _validate_pruning(prune: PruneConfig) -> None:
+    if prune.begin > prune.end:
+        raise UserError(f"prune.begin: {prune.begin} is after prune.end {prune.end}")
+    if n_of_m := re.fullmatch(r"([1-9]\d*):([1-9]\d*)", prune.pattern):
+        n, m = map(int, n_of_m.groups())
+        if n >= m:
+            raise UserError(f"prune.pattern: {prune.pattern}: N of N:M must be less than M")
+        if prune.method in ("soft_movement", "none", "fixed"):
+            raise UserError(f"prune.pattern: {prune.pattern} does not go with {prune.method}")
+        if prune.scope == "global":
+            raise UserError(f"prune.scope: global does not go with prune.pattern {prune.pattern}")
+        if abs(prune.sparsity - (1 - n / m)) > 1e-6:
+            raise UserError(
+                f"prune.sparsity: {prune.sparsity} is not the {1 - n / m:.6g} of prune.pattern "
+                f"{prune.pattern}"
+            )
+    elif not re.fullmatch(r"weights|heads|neurons|[1-9]\d*x[1-9]\d*", prune.pattern):
+        raise UserError(
+            f"prune.pattern: {_show(prune.pattern)} is not weights, N:M, RxC, heads or neurons"
+        )
+    if prune.embeddings and prune.pattern in ("heads", "neurons"):
+        raise UserError(f"prune.embeddings: they have no {prune.pattern} (prune.pattern)")
+    if prune.method == "soft_movement" and prune.scope == "global":
+        raise UserError("prune.scope: soft_movement has one threshold for all; leave it at tensor")
+    if (prune.method == "fixed") > (prune.masks is not None):
+        raise UserError("prune.masks: prune.method fixed needs the masks of a pruned model")
+    if prune.masks is not None and prune.method in ("none", "latent_magnitude"):
+        raise UserError(f"prune.masks: prune.method {prune.method} would not keep them")
 
 
 # The values a field may have, the same in words, and the fields.
 _RANGES: tuple[tuple[Callable[[Any], object], str, str], ...] = (
-    (lambda value: value >= 0, "at least 0", "train.weight_decay"),
-    (lambda value: value > 0, "above 0", "train.learning_rate train.clip_norm"),
+    (lambda value: value >= 0, "at least 0", "train.weight_decay prune.penalty"),
+    (
+        lambda value: value > 0,
+        "above 0",
+        "train.learning_rate train.clip_norm prune.score_learning_rate",
+    ),
     (lambda value: 0 <= value <= 1, "in [0, 1]", "prune.begin prune.end train.warmup"),
     (lambda value: 0 <= value < 1, "in [0, 1)", "prune.sparsity model.dropout"),
+    (lambda value: 0 < value < 1, "in (0, 1)", "prune.threshold"),
     (lambda value: 0 <= value < 2**32, "in [0, 2**32)", "seed"),
     (lambda value: value >= 1, "at least 1", "data.train_sentences data.eval_sentences"),
     (lambda value: value >= 1, "at least 1", "model.layers model.width model.heads"),
@@ -207,7 +255,7 @@ _RANGES: tuple[tuple[Callable[[Any], object], str, str], ...] = (
     # Two special tokens, and room for a word cut into pieces.
     (lambda value: value >= 8, "at least 8", "data.length"),
     (lambda value: value.strip(), "a name", "data.dir data.hub data.cache"),
-    (lambda value: value.strip(), "a name", "model.path model.hub output"),
+    (lambda value: value.strip(), "a name", "model.path model.hub output prune.masks"),
 )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,9 +17,12 @@ from sparsejax.errors import UserError
 
 if TYPE_CHECKING:
     import jax
+    import optax
 
+    from sparsejax import prune
     from sparsejax.data.sources import Corpus
     from sparsejax.models.bert import BertConfig, Params
+    from sparsejax.runtime import steps
 
 
 # A full disk, a directory that became read-only, a mount that vanished.
@@ -37,21 +41,22 @@ def run(config: config_lib.Config) -> Path:
     """
     # Imported here, so that --help and a mistyped flag answer at once.
     import jax
-    import jax.numpy as jnp
     import numpy as np
 
+    from sparsejax import prune
     from sparsejax.data import cache, packing, sources, tokenization
     from sparsejax.models import huggingface
     from sparsejax.ner import metrics, tagging
-    from sparsejax.runtime import host_memory, logging, run_directory, steps
+    from sparsejax.runtime import host_memory, logging, pruning, run_directory, steps
 
     if jax.default_backend() == "cpu":
         host_memory.keep_freed_memory()
-    inputs = (config.model.path, config.data.dir)
+    inputs = (config.model.path, config.data.dir, config.prune.masks)
     run_directory.check(config.output, config.overwrite, inputs)
     sources.languages(config.data)
     log = logging.Log()
     head_key, dropout_key = jax.random.split(jax.random.key(config.seed))
+    masks = pruning.read_masks(config.prune)
     checkpoint = find_model(config)
 
     train_corpus = sources.load(config.data, "train", config.data.train_sentences)
@@ -65,6 +70,8 @@ def run(config: config_lib.Config) -> Path:
     packed = packing.pack(train, config.data.length, tokenizer.pad_token_id, order)
     rows = packing.rows_per_step(packed, len(train.words), config.train.batch_size)
     total = config.train.epochs * -(-len(packed.tokens) // rows)
+    tx = steps.optimizer(config.train, config.prune, bert_config, total, masks, config.seed)
+    state = start(tx, params, masks)
 
     directory = run_directory.create(config.output)
     config_lib.save(config_lib.settled(config), directory / "config.yaml")
@@ -75,31 +82,29 @@ def run(config: config_lib.Config) -> Path:
     for note in (*notes, *train.repair_notes(), *(f"in the test split, {n}" for n in repairs)):
         log(f"note: {note}")
 
-    tx = steps.optimizer(config.train, config.prune, total)
-    params = jax.tree.map(jnp.asarray, params)
-    state = steps.TrainState(params, tx.init(params), jnp.zeros([], jnp.int32))
     train_step = steps.make_train_step(bert_config, tx, config.model.dtype, dropout_key)
-    meter = logging.Meter(
-        directory / "metrics.jsonl", total, config.train.log_every,
-        steps.sparsity_schedule(config.prune, total),
-    )  # fmt: skip
+    meter = logging.Meter(directory / "metrics.jsonl", total, config.train.log_every)
     with log.progress(total) as show:
         for batch in packing.epochs(packed, rows, config.train.epochs, config.seed):
             state, step_metrics = train_step(state, batch)
-            meter.step(step_metrics, int(np.count_nonzero(batch["segments"])), show)
+            tokens = int(np.count_nonzero(batch["segments"]))
+            meter.step(step_metrics, tokens, show, partial(pruning.sparsity, state.opt_state))
     log(f"{total} steps in {meter.seconds:.0f} s, {meter.tokens_per_second:,.0f} tokens/s; "
         f"compiled in {meter.compilation:.0f} s")  # fmt: skip
 
-    audit = steps.audit(config.prune, state, total)
+    audit = pruning.audit(config.prune, bert_config, state.params, state.opt_state, total)
+    params = prune.effective_params(state.params, state.opt_state)
     predict = steps.make_predict(bert_config, config.model.dtype)
-    predicted = tagging.tag(predict, state.params, test, config.data.length, tokenizer.pad_token_id)
+    predicted = tagging.tag(predict, params, test, config.data.length, tokenizer.pad_token_id)
     gold = {code: [s.tags for s in part] for code, part in test_corpus.items()}
     scores = metrics.by_language(gold, predicted)
 
     run_directory.write_directory(
         directory / "model",
-        lambda path: huggingface.save(path, state.params, bert_config, sources.TAGS, tokenizer),
+        lambda path: huggingface.save(path, params, bert_config, sources.TAGS, tokenizer),
     )
+    if prune.is_pruning(state.opt_state):
+        prune.write_masks(directory / "masks.safetensors", prune.masks_of(state.opt_state))
     results = [{"kind": "scores", "language": c, "split": "test"} | r for c, r in scores.items()]
     run_directory.write_rows(
         directory / "results.jsonl", [*results, {"kind": "sparsity"} | audit.to_dict()]
@@ -170,6 +175,29 @@ def load_model(
         )
     params, notes = huggingface.load(checkpoint, shape, sources.TAGS, key)
     return tokenizer, shape, params, notes
+
+
+def start(
+    tx: optax.GradientTransformation, params: Params, masks: prune.Masks | None
+) -> steps.TrainState:
+    """The state before the first step; a model that is pruned already stays so.
+
+    Raises:
+      UserError: the rules, the pattern or the masks do not fit the model.
+    """
+    import jax
+    import jax.numpy as jnp
+
+    from sparsejax import prune
+    from sparsejax.runtime import steps
+
+    params = jax.tree.map(jnp.asarray, params)
+    try:
+        if masks is not None:
+            params = prune.apply_masks(params, masks)
+        return steps.TrainState(params, tx.init(params), jnp.zeros([], jnp.int32))
+    except ValueError as error:
+        raise UserError(f"prune: {error}") from None
 
 
 def main(argv: Sequence[str] | None = None) -> None:

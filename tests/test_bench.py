@@ -26,3 +26,40 @@ def test_train_speed(shared: Path, tmp_path: Path) -> None:
         "sparsejax magnitude",
     }
     assert all(rate > 0 for rate in report["tokens_per_second"].values())
+
+
+@pytest.mark.slow
+def test_prune_speed(tmp_path: Path) -> None:
+    out = tmp_path / "prune.json"
+    line = [sys.executable, str(BENCH / "prune_speed.py"), "--out", str(out)]
+    line += ["--sizes", "10000", "--layers", "2", "--width", "64", "--vocabulary", "1000"]
+    line += ["--repeats", "2", "--rows", "1"]
+    subprocess.run(line, check=True, timeout=900)
+    report = json.loads(out.read_text())
+    assert report.keys() >= {"date", "device", "versions", "kth_value", "memory", "update"}
+
+    (ranking,) = report["kth_value"]
+    assert ranking["k"] == ranking["kept"]["top_k_mask"] == 1000
+    assert ranking["ms"].keys() == {"top_k_mask", "sort", "lax.top_k"}
+    assert all(len(times) == 2 for times in ranking["repeats_ms"].values())
+
+    hard = {"magnitude", "magnitude, global", "magnitude, 2:4", "random"}
+    latent = {"latent_magnitude", "movement", "soft_movement"}
+    assert report["update"].keys() == hard | latent
+    for name, cost in report["update"].items():
+        timed = {"adamw", "due", "not_due"} | ({"effective_params"} if name in latent else set())
+        assert cost["ms"].keys() == timed | {"amortised"}
+        assert cost["repeats_ms"].keys() == timed
+    # Masks were brought up to date: the last time on step 520 of a schedule that ends with 1000.
+    assert report["update"]["magnitude"]["pruned"] == pytest.approx(0.9 * (1 - 0.48**3), abs=1e-4)
+
+    memory = report["memory"]
+    targets = report["model"]["targets"]
+    for name, cost in memory["methods"].items():
+        assert cost["mask_bytes_per_target"] == 1, name
+        learned = 12 if "movement" in name else 0  # a score and Adam's two moments
+        assert cost["extra_bytes_per_target"] == pytest.approx(1 + learned, abs=1e-3), name
+    assert targets / 8 <= memory["disk_bytes"] < targets / 8 + 4096
+
+    assert report["train_step"]["ms"] > 0
+    assert report["train_step"]["shares"].keys() == hard | latent

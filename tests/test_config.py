@@ -50,6 +50,8 @@ def yaml_file(tmp_path: Path) -> Any:
     return write
 
 
+METHODS = "none, magnitude, latent_magnitude, movement, soft_movement, random, fixed"
+
 # Fields whose wrong values are wrong in the same way from YAML and from flags.
 WRONG_VALUES = [
     ("prune.sparsity", "1.2", "prune.sparsity: 1.2 is not in [0, 1)"),
@@ -59,8 +61,15 @@ WRONG_VALUES = [
     ("prune.begin", "0.95", "prune.begin: 0.95 is after prune.end 0.9"),
     ("prune.end", "1.5", "prune.end: 1.5 is not in [0, 1]"),
     ("prune.interval", "0", "prune.interval: 0 is not at least 1"),
-    ("prune.method", "magnitde", "prune.method: 'magnitde' is not one of none, magnitude"),
+    ("prune.method", "magnitde", f"prune.method: 'magnitde' is not one of {METHODS}"),
     ("prune.embeddings", "maybe", "prune.embeddings: 'maybe' is not true or false"),
+    ("prune.scope", "layer", "prune.scope: 'layer' is not one of tensor, global"),
+    ("prune.pattern", "rows", "prune.pattern: 'rows' is not weights, N:M, RxC, heads or neurons"),
+    ("prune.pattern", "4x0", "prune.pattern: '4x0' is not weights, N:M, RxC, heads or neurons"),
+    ("prune.threshold", "0", "prune.threshold: 0.0 is not in (0, 1)"),
+    ("prune.penalty", "-1", "prune.penalty: -1.0 is not at least 0"),
+    ("prune.score_learning_rate", "0", "prune.score_learning_rate: 0.0 is not above 0"),
+    ("prune.method", "fixed", "prune.masks: prune.method fixed needs the masks of a pruned model"),
     ("train.epochs", "three", "train.epochs: 'three' is not a whole number"),
     ("train.epochs", "0", "train.epochs: 0 is not at least 1"),
     ("train.epochs", "-3", "train.epochs: -3 is not at least 1"),
@@ -236,6 +245,44 @@ def test_flags() -> None:
 def test_arguments_of_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["train", "--seed", "3"])
     assert parse(None, "train", "Trains.").seed == 3
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("--prune.pattern 2:4", "prune.sparsity: 0.9 is not the 0.5 of prune.pattern 2:4"),
+        ("--prune.pattern 4:4", "prune.pattern: 4:4: N of N:M must be less than M"),
+        (
+            "--prune.pattern 2:4 --prune.sparsity 0.5 --prune.scope global",
+            "prune.scope: global does not go with prune.pattern 2:4",
+        ),
+        (
+            "--prune.pattern 2:4 --prune.method soft_movement",
+            "prune.pattern: 2:4 does not go with soft_movement",
+        ),
+        (
+            "--prune.scope global --prune.method soft_movement",
+            "prune.scope: soft_movement has one threshold for all; leave it at tensor",
+        ),
+        (
+            "--prune.embeddings --prune.pattern heads",
+            "prune.embeddings: they have no heads (prune.pattern)",
+        ),
+        ("--prune.masks m --prune.method none", "prune.masks: prune.method none would not keep"),
+    ],
+)
+def test_pruning_that_does_not_go_together(line: str, message: str) -> None:
+    with pytest.raises(UserError, match=re.escape(message)) as caught:
+        flags(*line.split())
+    one_line(caught)
+
+
+def test_pruning_flags() -> None:
+    line = "--prune.method movement --prune.pattern 1:4 --prune.sparsity 0.75"
+    line += " --prune.score-learning-rate 0.1 --prune.masks m"
+    assert flags(*line.split()).prune == PruneConfig(
+        method="movement", pattern="1:4", sparsity=0.75, score_learning_rate=0.1, masks="m"
+    )
 
 
 def test_default_file_flag(yaml_file: Any) -> None:
@@ -426,7 +473,7 @@ def test_help_names_every_field() -> None:
     for name, _, _ in config_module._leaves(Config()):
         assert f"--{name} " in done.stdout
     # The comments of the fields are there.
-    assert "Final fraction of zeros in each target tensor" in done.stdout
+    assert "Final fraction of zeros in the targets" in done.stdout
 
 
 def test_import_is_light() -> None:

@@ -1,7 +1,9 @@
-"""Every command and every snippet of the README does what it says."""
+"""Every command and every snippet of the README and of docs/pruning.md does what it says."""
 
 from __future__ import annotations
 
+import contextlib
+import io
 import re
 import shlex
 import subprocess
@@ -17,8 +19,8 @@ TEXT = README.read_text("utf-8")
 SMALL = "--train.epochs 1 --data.train_sentences 30 --data.eval_sentences 10"
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", TEXT, flags=re.DOTALL)
+def blocks(language: str, text: str = TEXT) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", text, flags=re.DOTALL)
 
 
 def commands() -> list[str]:
@@ -41,7 +43,7 @@ FLAGS = re.findall(r"^\| `(--.*?)` \|", TEXT, flags=re.MULTILINE)
 
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """What the README's capitals stand for: a user's DATA and MODEL."""
+    """What the README's capitals stand for: a user's DATA, MODEL and finished RUN."""
     root = tmp_path_factory.mktemp("inputs")
     for code in ("en", "de", "ru", "ar", "sw"):
         (root / "data" / code).mkdir(parents=True)
@@ -53,7 +55,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
             (root / "data" / code / f"{split}.tsv").write_text(text, "utf-8")
     model = ["--data.length", "128", "--output", str(root / "run")]
     run(["python", "-m", "sparsejax.train", *model, *SMALL.split()], root)
-    return {"DATA": str(root / "data"), "MODEL": str(root / "run/model")}
+    return {"DATA": str(root / "data"), "MODEL": str(root / "run/model"), "RUN": str(root / "run")}
 
 
 def run(words: list[str], where: Path) -> None:
@@ -65,15 +67,24 @@ def run(words: list[str], where: Path) -> None:
 @pytest.mark.parametrize("command", TRAIN)
 def test_command(command: str, inputs: dict[str, str], tmp_path: Path) -> None:
     (tmp_path / "configs").symlink_to(README.parent / "configs")
-    words = [inputs.get(word, word) for word in shlex.split(command)]
+    words = [
+        re.sub(r"^[A-Z]+\b", lambda m: inputs.get(m[0], m[0]), word)
+        for word in shlex.split(command)
+    ]
     run([*words, *SMALL.split(), "--output", str(tmp_path / "run")], tmp_path)
 
 
-def test_flags(tmp_path: Path) -> None:
-    """All that go together, in one run."""
-    assert len(FLAGS) >= 6
-    flags = [word for flag in FLAGS if "method none" not in flag for word in shlex.split(flag)]
-    run(["python", "-m", "sparsejax.train", *flags, *SMALL.split()], tmp_path)
+# Those that go with any other; the rest choose what to prune and how.
+TOGETHER = [f for f in FLAGS if not f.startswith(("--prune.method", "--prune.pattern"))]
+
+
+@pytest.mark.parametrize(
+    "flags", [" ".join(TOGETHER), *(f for f in FLAGS if f not in TOGETHER)], ids=lambda f: f[:30]
+)
+def test_flags(flags: str, tmp_path: Path) -> None:
+    assert len(FLAGS) >= 9
+    words = ["python", "-m", "sparsejax.train", "--output", "runs/mine", *SMALL.split()]
+    run([*words, *shlex.split(flags)], tmp_path)
     assert (tmp_path / "runs/mine/model").is_dir()
 
 
@@ -93,3 +104,23 @@ def test_python_snippets(inputs: dict[str, str]) -> None:
     pytest.importorskip("torch")
     exec(tagger.replace("runs/mine/model", inputs["MODEL"]), names)
     assert names["tagger"]("Anna lives in Berlin") is not None  # type: ignore[operator]
+
+
+def test_pruning_guide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its snippets, in their order, print what stands beside or below them."""
+    monkeypatch.chdir(tmp_path)
+    text = (README.parent / "docs/pruning.md").read_text("utf-8")
+    names: dict[str, object] = {}
+    shown = 0
+    for snippet in blocks("python", text):
+        out = io.StringIO()
+        with contextlib.redirect_stdout(out):
+            exec(snippet, names)
+        for expression, beside in re.findall(r"^print\((.*)\)  # (.*)$", snippet, re.MULTILINE):
+            assert beside.split(":")[0] in out.getvalue(), expression
+            shown += 1
+        if "print(prune.audit" in snippet:
+            table = re.search(r"```\n(weights .*?)```", text, flags=re.DOTALL)
+            assert table is not None and out.getvalue().split() == table[1].split()
+            shown += 1
+    assert shown == 4

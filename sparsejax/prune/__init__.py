@@ -5,38 +5,78 @@ From a schedule to the proof that it was kept::
     schedule = prune.cubic(0.9, begin=100, end=700, interval=10)
     tx = optax.chain(optax.adamw(5e-5), prune.magnitude(schedule, prune.ENCODER_KERNELS))
     ...
-    masks = prune.find_state(opt_state, prune.MagnitudeState).masks
-    report = prune.audit(params, prune.ENCODER_KERNELS, masks)
-    prune.check(report, schedule)
+    weights = prune.effective_params(params, opt_state)  # what the forward pass uses
+    print(prune.audit(params, opt_state))
+    prune.check(prune.audit(params, opt_state), schedule)
+
+Hard methods (magnitude, random, fixed_masks) are the last transform of a chain. Latent ones
+(movement, soft_movement, latent_magnitude) are complete optimizers, and gradients are taken at
+``effective_params``.
 """
 
-from sparsejax.prune.audit import Audit, Count, audit, check, find_state
-from sparsejax.prune.magnitude import MagnitudeState, magnitude
-from sparsejax.prune.masks import top_k_mask
-from sparsejax.prune.schedules import Schedule, cubic, one_shot
+from sparsejax.prune.audit import Audit, Count, Overlap, audit, check, mask_overlap
+from sparsejax.prune.hard import fixed_masks
+from sparsejax.prune.magnitude import latent_magnitude, magnitude
+from sparsejax.prune.masks import top_k_mask, top_k_masks
+from sparsejax.prune.movement import movement, soft_movement
+from sparsejax.prune.patterns import Blocks, NofM
+from sparsejax.prune.random import random
+from sparsejax.prune.schedules import Schedule, constant, cubic, one_shot
+from sparsejax.prune.states import (
+    HardState,
+    LatentState,
+    Masks,
+    apply_masks,
+    effective_params,
+    is_pruning,
+    masks_of,
+)
+from sparsejax.prune.storage import read_masks, write_masks
 from sparsejax.prune.targets import (
+    ALL_KERNELS,
     ENCODER_KERNELS,
     ENCODER_KERNELS_AND_EMBEDDINGS,
     Rules,
+    Target,
     path,
     resolve,
 )
 
 __all__ = [
+    "ALL_KERNELS",
     "ENCODER_KERNELS",
     "ENCODER_KERNELS_AND_EMBEDDINGS",
     "Audit",
+    "Blocks",
     "Count",
-    "MagnitudeState",
+    "HardState",
+    "LatentState",
+    "Masks",
+    "NofM",
+    "Overlap",
     "Rules",
     "Schedule",
+    "Target",
+    "apply_masks",
     "audit",
     "check",
+    "constant",
     "cubic",
-    "find_state",
+    "effective_params",
+    "fixed_masks",
+    "is_pruning",
+    "latent_magnitude",
     "magnitude",
+    "mask_overlap",
+    "masks_of",
+    "movement",
     "one_shot",
     "path",
+    "random",
+    "read_masks",
     "resolve",
+    "soft_movement",
     "top_k_mask",
+    "top_k_masks",
+    "write_masks",
 ]

@@ -1,12 +1,13 @@
 """Which entries to keep: the exact k largest, found by counting instead of sorting.
 
 Floats are seen as integers of the same order, and the k-th largest integer is built from its top
-digit down, one counting pass per digit. A pass reduces the array to three integers, and these are
-all that devices exchange when the array is sharded; the answer is the same however it is sharded.
-Sorting would gather the array first.
+digit down, one counting pass per digit. A pass reduces the arrays to three integers, and these are
+all that devices exchange when the arrays are sharded; the answer is the same however they are
+sharded. Sorting would gather them first.
 """
 
 import math
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -34,19 +35,48 @@ def top_k_mask(scores: jax.Array, k: jax.typing.ArrayLike) -> jax.Array:
       TypeError: if ``scores`` are not floats.
       ValueError: if there are more than an int32 can count.
     """
-    bits = ordered_bits(scores)
-    threshold = kth_largest(bits, k)
-    above, tied = bits > threshold, bits == threshold
-    n_above, n_tied = _count(above, tied)
-    n_wanted = jnp.asarray(k, jnp.int32) - n_above
+    return _top_k([ordered_bits(scores)], k)[0]
 
-    def first_tied() -> jax.Array:
-        rank = jnp.where(tied, scores.size - 1 - _flat_index(scores.shape), -1)
-        return rank >= kth_largest(rank, n_wanted)
 
-    # Almost always all entries tied at the threshold are wanted: then nothing is left to rank.
-    chosen: jax.Array = lax.cond(n_tied > n_wanted, first_tied, lambda: tied)
-    return above | chosen
+@jax.jit
+def top_k_masks(scores: Sequence[jax.Array], k: jax.typing.ArrayLike) -> list[jax.Array]:
+    """Marks exactly the ``k`` largest entries of several arrays together.
+
+    As :func:`top_k_mask`; of equal entries those of earlier arrays go first. The arrays are not
+    concatenated. Their types may differ: floats of 16 and 32 bits are compared as float32.
+
+    Args:
+      scores: floats, of any shapes.
+      k: how many to mark in all.
+
+    Returns:
+      Boolean arrays of the shapes of ``scores``.
+    """
+    dtype = jnp.result_type(*scores)
+    return _top_k([ordered_bits(x.astype(dtype)) for x in scores], k)
+
+
+def n_of_m_mask(scores: jax.Array, n: jax.typing.ArrayLike, m: int, axis: int) -> jax.Array:
+    """Marks exactly the ``n`` largest of every ``m`` consecutive entries along an axis.
+
+    Args:
+      scores: floats, any shape; the axis must be a multiple of ``m`` long.
+      n: how many to mark in each group, an integer; may be traced.
+      m: the size of a group.
+      axis: along which entries are grouped.
+
+    Returns:
+      A boolean array of the shape of ``scores``. Ties go to the lower index.
+    """
+    axis %= scores.ndim
+    before, after = scores.shape[:axis], scores.shape[axis + 1 :]
+    groups = ordered_bits(scores).reshape(*before, -1, m, *after)
+    within = lax.broadcasted_iota(jnp.int32, groups.shape, axis + 1)
+    rank = jnp.zeros(groups.shape, jnp.int32)
+    for j in range(m):  # m is small: 4, 8 or 16
+        other = lax.slice_in_dim(groups, j, j + 1, axis=axis + 1)
+        rank += (other > groups) | ((other == groups) & (j < within))
+    return (rank < n).reshape(scores.shape)
 
 
 def ordered_bits(x: jax.Array) -> jax.Array:
@@ -63,21 +93,23 @@ def ordered_bits(x: jax.Array) -> jax.Array:
     return jnp.where(jnp.isnan(x), largest, ordered)
 
 
-def kth_largest(values: jax.Array, k: jax.typing.ArrayLike) -> jax.Array:
-    """The ``k``-th largest of some signed integers above the least one of their type.
+def kth_largest(values: Sequence[jax.Array], k: jax.typing.ArrayLike) -> jax.Array:
+    """The ``k``-th largest of all entries of some arrays of signed integers of one type.
 
     It is the largest t with ``sum(values >= t) >= k``: the largest integer there is if ``k <= 0``,
-    the least if ``k`` is above the size.
+    the least if ``k`` is above the size. No entry may be the least integer of the type.
     """
-    if values.size > np.iinfo(jnp.int32).max:
-        raise ValueError(f"cannot rank {values.size} entries: int32 counts them")
-    dtype, width = values.dtype, np.iinfo(values.dtype).bits
+    size = sum(x.size for x in values)
+    if size > np.iinfo(jnp.int32).max:
+        raise ValueError(f"cannot rank {size} entries: int32 counts them")
+    dtype, width = values[0].dtype, np.iinfo(values[0].dtype).bits
 
     def fix_digit(i: jax.Array, t: jax.Array) -> jax.Array:
         # Two bits a pass: three thresholds counted together cost hardly more than one.
         # The least integer is 100..0, so xor sets a bit, and the sign bit in the right sense.
         shift = (width - 2 - 2 * i).astype(dtype)
-        counts = _count(*(values >= t ^ (jnp.asarray(d, dtype) << shift) for d in (1, 2, 3)))
+        thresholds = [t ^ (jnp.asarray(d, dtype) << shift) for d in (1, 2, 3)]
+        counts = _count([[x >= threshold for threshold in thresholds] for x in values])
         digit = sum((count >= k).astype(dtype) for count in counts)
         return t ^ (digit << shift)
 
@@ -86,12 +118,39 @@ def kth_largest(values: jax.Array, k: jax.typing.ArrayLike) -> jax.Array:
     return result
 
 
-def _count(*conditions: jax.Array) -> tuple[jax.Array, ...]:
-    """How many entries of each boolean array hold, all arrays in one pass over memory."""
-    ones = tuple(condition.astype(jnp.int32) for condition in conditions)
-    zeros = tuple(jnp.int32(0) for _ in ones)
-    axes = tuple(range(ones[0].ndim))
-    return tuple(lax.reduce(ones, zeros, lambda a, b: tuple(map(jnp.add, a, b)), axes))
+def _top_k(bits: Sequence[jax.Array], k: jax.typing.ArrayLike) -> list[jax.Array]:
+    threshold = kth_largest(bits, k)
+    above, tied = [x > threshold for x in bits], [x == threshold for x in bits]
+    n_above, n_tied = _count(list(zip(above, tied, strict=True)))
+    n_wanted = jnp.asarray(k, jnp.int32) - n_above
+
+    def first_tied() -> list[jax.Array]:
+        ranks, last = [], sum(x.size for x in bits) - 1
+        for x in tied:
+            ranks.append(jnp.where(x, last - _flat_index(x.shape), -1))
+            last -= x.size
+        threshold = kth_largest(ranks, n_wanted)
+        return [rank >= threshold for rank in ranks]
+
+    # Almost always all entries tied at the threshold are wanted: then nothing is left to rank.
+    chosen = lax.cond(n_tied > n_wanted, first_tied, lambda: tied)
+    return [a | c for a, c in zip(above, chosen, strict=True)]
+
+
+def _count(conditions: Sequence[Sequence[jax.Array]]) -> list[jax.Array]:
+    """For each condition, how many entries of all arrays hold: one pass over each array.
+
+    Args:
+      conditions: for each array the same number of boolean arrays of its shape.
+    """
+    totals = [jnp.int32(0)] * len(conditions[0])
+    for of_array in conditions:
+        ones = tuple(condition.astype(jnp.int32) for condition in of_array)
+        zeros = tuple(jnp.int32(0) for _ in ones)
+        axes = tuple(range(ones[0].ndim))
+        counts = lax.reduce(ones, zeros, lambda a, b: tuple(map(jnp.add, a, b)), axes)
+        totals = [total + count for total, count in zip(totals, counts, strict=True)]
+    return totals
 
 
 def _flat_index(shape: tuple[int, ...]) -> jax.Array:

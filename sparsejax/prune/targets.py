@@ -4,14 +4,35 @@ A path joins the keys from the root to a leaf with slashes, as in
 ``encoder/layer_3/attention/query/kernel``.
 """
 
+import dataclasses
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 
-Rules = Sequence[tuple[str, bool]]
-"""(pattern, prune?) pairs. A leaf obeys the first rule whose pattern is its whole path."""
+from sparsejax.prune import patterns
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """How the leaves of one rule are pruned, where that is not as the others are.
+
+    Attributes:
+      sparsity: the final sparsity; None: that of the schedule.
+      pattern: the granularity; None: that of the method.
+    """
+
+    sparsity: Any = None
+    pattern: patterns.Pattern = None
+
+
+Rules: TypeAlias = Sequence[tuple[str, bool | float | Target]]
+"""(pattern, what) pairs. A leaf obeys the first rule whose pattern is its whole path.
+
+False leaves it alone, True prunes it as the schedule says, a float is its own final sparsity, and
+a :class:`Target` may also give it a granularity of its own.
+"""
 
 ENCODER_KERNELS: Rules = ((r"encoder/.*/kernel", True), (r".*", False))
 """The matrices of the encoder; neither biases nor norms, nor the classifier, nor embeddings."""
@@ -19,14 +40,27 @@ ENCODER_KERNELS: Rules = ((r"encoder/.*/kernel", True), (r".*", False))
 ENCODER_KERNELS_AND_EMBEDDINGS: Rules = ((r"embeddings/word/embedding", True), *ENCODER_KERNELS)
 """The same and the word embeddings: in a multilingual model, half of all parameters or more."""
 
+ALL_KERNELS: Rules = ((r"(.*/)?kernel", True), (r".*", False))
+"""Every leaf that is called kernel, wherever it is: the classifier's too."""
+
 
 def path(keys: tuple[Any, ...]) -> str:
-    """A key path of ``jax.tree_util`` as text: dict keys, indices and attributes, slash-joined."""
+    """A key path of ``jax.tree_util`` as text: dict keys, indices and attributes, slash-joined.
+
+    The attribute ``value``, in which Flax NNX keeps an array, is left out.
+    """
+    if len(keys) > 1 and keys[-1] == jax.tree_util.GetAttrKey("value"):
+        keys = keys[:-1]
     return jax.tree_util.keystr(keys, simple=True, separator="/")
 
 
-def resolve(rules: Rules, params: Any) -> Any:
-    """Says for each leaf whether it is pruned.
+def by_path(tree: Any) -> dict[str, Any]:
+    """The leaves of a pytree in their order, each under its path."""
+    return {path(keys): leaf for keys, leaf in jax.tree.leaves_with_path(tree)}
+
+
+def resolve(rules: Rules, params: Any) -> dict[str, Target | None]:
+    """Says for each leaf whether and how it is pruned.
 
     Patterns must match the whole path (``re.fullmatch``), so that no rule reaches further than it
     reads: ``kernel`` does not match ``encoder/layer_0/kernel_scale``.
@@ -36,25 +70,33 @@ def resolve(rules: Rules, params: Any) -> Any:
       params: a pytree of parameters.
 
     Returns:
-      A pytree of Python booleans like ``params``.
+      For the path of every leaf, in their order, a :class:`Target` or None.
 
     Raises:
       ValueError: if a leaf is matched by no rule, or a rule is the first match of no leaf (a typing
-        error or a changed model, and the wrong things would be pruned).
+        error or a changed model, and the wrong things would be pruned). A last rule that leaves
+        alone whatever is left may find nothing left.
     """
     unused = dict.fromkeys(range(len(rules)))
-
-    def decide(keys: tuple[Any, ...], leaf: Any) -> bool:
-        del leaf
-        for i, (pattern, prune) in enumerate(rules):
-            if re.fullmatch(pattern, path(keys)):
+    resolved: dict[str, Target | None] = {}
+    for name in by_path(params):
+        for i, (pattern, what) in enumerate(rules):
+            if re.fullmatch(pattern, name):
                 unused.pop(i, None)
-                return prune
-        raise ValueError(f"no rule matches the parameter {path(keys)!r}")
-
-    targets = jax.tree.map_with_path(decide, params)
+                resolved[name] = _as_target(what)
+                break
+        else:
+            raise ValueError(f"no rule matches the parameter {name!r}")
     # A tree without leaves is optax.tree_map_params asking for the structure of a state.
-    if unused and jax.tree.leaves(targets):
+    if unused and resolved:
         pattern, _ = rules[next(iter(unused))]
         raise ValueError(f"the rule {pattern!r} is not the first to match any parameter")
-    return targets
+    return resolved
+
+
+def _as_target(what: bool | float | Target) -> Target | None:
+    if isinstance(what, Target):
+        return what
+    if isinstance(what, bool):
+        return Target() if what else None
+    return Target(sparsity=what)

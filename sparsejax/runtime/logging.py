@@ -18,7 +18,7 @@ from rich.text import Text
 
 from sparsejax.data.languages import NAMES
 from sparsejax.errors import UserError
-from sparsejax.prune import Audit, Schedule
+from sparsejax.prune import Audit
 from sparsejax.runtime.run_directory import append_row
 
 
@@ -81,8 +81,8 @@ class Meter:
     the device never waits for the log.
     """
 
-    def __init__(self, path: Path, total: int, every: int, schedule: Schedule) -> None:
-        self._path, self._total, self._every, self._schedule = path, total, every, schedule
+    def __init__(self, path: Path, total: int, every: int) -> None:
+        self._path, self._total, self._every = path, total, every
         self._began = time.monotonic()
         self._pending: tuple[int, int, dict[str, Any]] | None = None
         self._done = self._tokens = 0
@@ -90,13 +90,20 @@ class Meter:
         self.compilation = 0.0  # seconds of the first step, which compiles
         self.tokens_per_second = 0.0  # of all steps but the first, padding not counted
 
-    def step(self, metrics: dict[str, Any], tokens: int, show: Callable[[int, str], None]) -> None:
+    def step(
+        self,
+        metrics: dict[str, Any],
+        tokens: int,
+        show: Callable[[int, str], None],
+        sparsity: Callable[[], Any],
+    ) -> None:
         """Counts one step.
 
         Args:
           metrics: scalars on the device.
           tokens: of the batch, padding not counted.
           show: of the progress bar.
+          sparsity: gives another such scalar; asked only for steps that are logged.
 
         Raises:
           UserError: the loss is not finite.
@@ -111,7 +118,7 @@ class Meter:
         last = self._done == self._total
         if self._done % self._every == 0 or last:
             self._write(show)
-            self._pending = (self._done, self._tokens, metrics)
+            self._pending = (self._done, self._tokens, metrics | {"sparsity": sparsity()})
         if last:
             self._write(show)
 
@@ -122,7 +129,6 @@ class Meter:
         row = {"step": step} | {name: float(value) for name, value in metrics.items()}
         self.seconds = time.monotonic() - self._began
         self.tokens_per_second = tokens / self.seconds
-        row["sparsity"] = _reached(self._schedule, step)
         row["tokens_per_second"] = round(self.tokens_per_second, 1)
         # JSON has no NaN.
         append_row(self._path, {k: v if math.isfinite(v) else None for k, v in row.items()})
@@ -135,17 +141,6 @@ class Meter:
             f"loss {row['loss']:.3f}  sparsity {100 * row['sparsity']:.0f} %  "
             f"{self.tokens_per_second:,.0f} tokens/s",
         )
-
-
-def _reached(schedule: Schedule, done: int) -> float:
-    """The sparsity of the last update of the masks within so many steps."""
-    step = done - 1  # steps are counted from 0
-    if step < schedule.begin:
-        return 0.0
-    if step >= schedule.end:
-        return schedule.final
-    since = (step - schedule.begin) % schedule.interval
-    return float(schedule.sparsity(step - since))
 
 
 def score_table(rows: dict[str, dict[str, Any]]) -> Table:

@@ -3,6 +3,7 @@
 - config.yaml: the complete configuration
 - metrics.jsonl: one row per logged step
 - results.jsonl: one row per language and average, one for the realised sparsity
+- masks.safetensors: which weights are kept, of a run that pruned
 - model/: the tagger in Hugging Face's format
 - log.txt: what was printed
 """
@@ -22,7 +23,7 @@ from typing import Any
 
 from sparsejax.errors import UserError
 
-_CONTENTS = r"(config\.yaml|metrics\.jsonl|results\.jsonl|model|log\.txt)"
+_CONTENTS = r"(config\.yaml|metrics\.jsonl|results\.jsonl|masks\.safetensors|model|log\.txt)"
 # Of a run, or a temporary file that a killed one left.
 _OURS = re.compile(rf"{_CONTENTS}|\.{_CONTENTS}\.\d+")
 

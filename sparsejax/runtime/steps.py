@@ -1,4 +1,4 @@
-"""What a run is made of: optimizer, loss, compiled step and prediction, audit at the end."""
+"""What a run is made of: optimizer, loss, compiled step and prediction."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import optax
 from sparsejax import prune
 from sparsejax.config import PruneConfig, TrainConfig
 from sparsejax.data.tokenization import IGNORE
-from sparsejax.errors import UserError
 from sparsejax.models import bert
+from sparsejax.runtime import pruning as pruning_lib
 
 Batch = Mapping[str, Any]  # tokens, positions, segments, labels: int32 [rows, length]
 
@@ -24,62 +24,44 @@ class TrainState(NamedTuple):
     step: jax.Array  # int32 scalar: updates made so far
 
 
-def learning_rate(config: TrainConfig, steps: int) -> optax.Schedule:
+def learning_rate(config: TrainConfig, peak: float, steps: int) -> optax.Schedule:
     """Rises linearly from 0 over the warm-up, then falls linearly to 0 or stays."""
     warmup = round(config.warmup * steps)
-    last = 0.0 if config.decay == "linear" else config.learning_rate
-    rise = optax.linear_schedule(0.0, config.learning_rate, warmup)
-    fall = optax.linear_schedule(config.learning_rate, last, max(1, steps - warmup))
+    last = 0.0 if config.decay == "linear" else peak
+    rise = optax.linear_schedule(0.0, peak, warmup)
+    fall = optax.linear_schedule(peak, last, max(1, steps - warmup))
     return optax.join_schedules([rise, fall], [warmup])
 
 
-def sparsity_schedule(config: PruneConfig, steps: int) -> prune.Schedule:
-    """The cubic schedule of Zhu & Gupta 2017, its begin and end turned from fractions to steps."""
-    final = 0.0 if config.method == "none" else config.sparsity
-    begin, end = (min(round(x * steps), steps - 1) for x in (config.begin, config.end))
-    return prune.cubic(final, begin, end, config.interval)
+def optimizer(
+    train: TrainConfig,
+    pruning: PruneConfig,
+    model: bert.BertConfig,
+    steps: int,
+    masks: prune.Masks | None = None,
+    seed: int = 0,
+) -> optax.GradientTransformation:
+    """AdamW with clipped gradients, and pruning.
 
-
-def pruning_rules(config: PruneConfig) -> prune.Rules:
-    """Which leaves are targets: the encoder's kernels, or the word embeddings as well."""
-    return prune.ENCODER_KERNELS_AND_EMBEDDINGS if config.embeddings else prune.ENCODER_KERNELS
-
-
-def optimizer(train: TrainConfig, pruning: PruneConfig, steps: int) -> optax.GradientTransformation:
-    """AdamW with clipped gradients, then the pruning transform, which must be last.
-
-    The norm that is clipped is that of all gradients, those of pruned weights included.
+    The norm that is clipped is that of all gradients of weights, those of pruned ones included
+    where the method is hard. Scores have Adam without decay, their rate the shape of the weights'.
     """
-    chain = [
+    weights = optax.chain(
         optax.clip_by_global_norm(train.clip_norm),
-        optax.adamw(learning_rate(train, steps), weight_decay=train.weight_decay, mask=_is_matrix),
-    ]
-    if pruning.method == "magnitude":
-        chain.append(prune.magnitude(sparsity_schedule(pruning, steps), pruning_rules(pruning)))
-    return optax.chain(*chain)
+        optax.adamw(
+            learning_rate(train, train.learning_rate, steps),
+            weight_decay=train.weight_decay,
+            mask=_is_matrix,
+        ),
+    )
+    scores = optax.adam(learning_rate(train, pruning.score_learning_rate, steps))
+    key = jax.random.key(seed)
+    return pruning_lib.optimizer(pruning, model, steps, weights, scores, masks, key)
 
 
 def _is_matrix(params: bert.Params) -> Any:
     # Biases and layer norms are not decayed, as in BERT's own fine-tuning.
     return jax.tree.map(lambda p: p.ndim > 1, params)
-
-
-def audit(config: PruneConfig, state: TrainState, steps: int) -> prune.Audit:
-    """The realised sparsity, held to what was asked for.
-
-    Raises:
-      UserError: it is not what was asked for, or a parameter is not finite.
-    """
-    rules = pruning_rules(config)
-    try:
-        if config.method == "none":
-            return prune.audit(state.params, rules)
-        masks = prune.find_state(state.opt_state, prune.MagnitudeState).masks
-        report = prune.audit(state.params, rules, masks)
-        prune.check(report, sparsity_schedule(config, steps))
-    except ValueError as error:
-        raise UserError(f"the run does not pass its audit: {error}") from error
-    return report
 
 
 def masked_loss(logits: jax.Array, labels: jax.Array) -> jax.Array:
@@ -116,7 +98,8 @@ def make_train_step(
             )
             return masked_loss(logits, batch["labels"])
 
-        value, grads = jax.value_and_grad(loss)(state.params)
+        used = prune.effective_params(state.params, state.opt_state)
+        value, grads = jax.value_and_grad(loss)(used)
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         metrics = {"loss": value, "grad_norm": optax.tree.norm(grads)}

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from sparsejax import prune
-from sparsejax.prune.masks import kth_largest, ordered_bits
+from sparsejax.prune.masks import kth_largest, n_of_m_mask, ordered_bits
 
 DTYPES = {"float32": np.uint32, "bfloat16": np.uint16, "float16": np.uint16}
 # Few, as every shape is compiled once.
@@ -39,9 +39,9 @@ def check(scores: Any, k: int) -> None:
 
 
 @st.composite
-def floats(draw: st.DrawFn) -> Any:
+def floats(draw: st.DrawFn, name: str | None = None) -> Any:
     """Arrays of any bits at all, or of few values so that most are tied."""
-    name = draw(st.sampled_from(list(DTYPES)))
+    name = name or draw(st.sampled_from(list(DTYPES)))
     size = draw(st.sampled_from(SIZES))
     bits: Any = DTYPES[name]
     top = np.iinfo(bits).max
@@ -58,8 +58,79 @@ def floats(draw: st.DrawFn) -> Any:
 @hypothesis.given(st.data())
 def test_any_floats(data: st.DataObject) -> None:
     scores = data.draw(floats())
-    k = data.draw(st.integers(0, scores.size))
+    k = data.draw(st.integers(-1, scores.size + 1))
     check(scores, k)
+
+
+@hypothesis.settings(deadline=None, max_examples=100)
+@hypothesis.given(st.data())
+def test_several_arrays_are_ranked_as_their_concatenation(data: st.DataObject) -> None:
+    # The pairs of types are few, as every shape is compiled once.
+    names = data.draw(st.sampled_from([("float32", "float32"), ("bfloat16", "float32")]))
+    arrays = [data.draw(floats(name)) for name in names]
+    arrays = [x.reshape(-1, 13) if x.size == 13 else x for x in arrays]
+    k = data.draw(st.integers(-1, sum(x.size for x in arrays) + 1))
+    masks = prune.top_k_masks([jnp.asarray(x) for x in arrays], k)
+    assert [mask.shape for mask in masks] == [x.shape for x in arrays]
+    got = np.concatenate([np.ravel(mask) for mask in masks])
+    want = reference(np.concatenate([np.ravel(x).astype(np.float64) for x in arrays]), k)
+    np.testing.assert_array_equal(got, want)
+
+
+@pytest.mark.parametrize("k", [0, 4, 6, 7, 19, 40, 41])
+def test_ties_across_arrays_go_to_earlier_ones(k: int) -> None:
+    shapes = [(2, 3), (), (5, 1, 2), (24,)]
+    masks = prune.top_k_masks([jnp.zeros(shape) for shape in shapes], k)
+    assert [mask.shape for mask in masks] == shapes
+    np.testing.assert_array_equal(np.concatenate([m.ravel() for m in masks]), np.arange(41) < k)
+
+
+@pytest.mark.parametrize("k", [0, 1, 700, 5000, 15_000])
+def test_many_entries_of_several_types_together(k: int) -> None:
+    rng = np.random.default_rng(k)
+    dtypes = ["bfloat16", "float32", "bfloat16"]
+    shapes = [(50, 100), (5000,), (5, 10, 100)]
+    arrays = [rng.normal(size=s).astype(jnp.dtype(t)) for s, t in zip(shapes, dtypes, strict=True)]
+    got = prune.top_k_masks([jnp.asarray(x) for x in arrays], k)
+    want = reference(np.concatenate([np.ravel(x).astype(np.float64) for x in arrays]), k)
+    np.testing.assert_array_equal(np.concatenate([np.ravel(mask) for mask in got]), want)
+
+
+@pytest.mark.parametrize(
+    ("shape", "n", "m", "axis"),
+    [
+        ((8,), 2, 4, 0),
+        ((8, 6), 2, 4, -2),
+        ((8, 6), 1, 2, 1),
+        ((2, 12, 5), 3, 4, 1),
+        ((12, 2, 3), 1, 4, 0),
+        ((3, 16), 3, 8, -1),
+        ((3, 16), 16, 16, -1),
+        ((3, 16), 0, 4, -1),
+    ],
+)
+@pytest.mark.parametrize("values", ["many", "few", "special"])
+def test_n_of_m_is_a_stable_sort_of_every_group(
+    shape: tuple[int, ...], n: int, m: int, axis: int, values: str
+) -> None:
+    rng = np.random.default_rng(0)
+    if values == "many":
+        scores = rng.normal(size=shape).astype(np.float32)
+    else:
+        few = [-1, 0, 1] if values == "few" else [np.nan, np.inf, -np.inf, 0.0, -0.0, 1e-45]
+        scores = rng.choice(np.asarray(few, np.float32), size=shape)
+    lines = np.moveaxis(scores, axis, -1)
+    groups = lines.reshape(-1, m)
+    want = np.stack([reference(group, n) for group in groups]).reshape(lines.shape)
+    got = np.asarray(n_of_m_mask(jnp.asarray(scores), n, m, axis))
+    assert got.shape == scores.shape
+    np.testing.assert_array_equal(np.moveaxis(got, axis, -1), want)
+
+
+def test_n_of_m_with_a_traced_n() -> None:
+    scores = jnp.asarray(np.random.default_rng(0).normal(size=(8, 3)), jnp.bfloat16)
+    masks = jax.jit(jax.vmap(lambda n: n_of_m_mask(scores, n, 4, 0)))(np.arange(5))
+    assert masks.reshape(5, 2, 4, 3).sum(2).tolist() == [[[n] * 3] * 2 for n in range(5)]
 
 
 @hypothesis.settings(deadline=None, max_examples=100)
@@ -125,8 +196,16 @@ def test_vmap_over_scores_and_k() -> None:
 
 def test_kth_largest_is_an_entry() -> None:
     values = np.random.default_rng(2).integers(-(2**31) + 1, 2**31, size=100, dtype=np.int32)
-    got = jax.vmap(kth_largest, (None, 0))(jnp.asarray(values), np.arange(1, 101))
+    got = jax.vmap(kth_largest, (None, 0))([jnp.asarray(values)], np.arange(1, 101))
     assert got.tolist() == sorted(values.tolist(), reverse=True)
+
+
+def test_kth_largest_out_of_range() -> None:
+    values = [jnp.array([3, -1], jnp.int16), jnp.array([[5]], jnp.int16)]
+    limits = np.iinfo(np.int16)
+    assert [int(kth_largest(values, k)) for k in (-1, 0, 1, 3, 4)] == [
+        *(limits.max, limits.max, 5, -1, limits.min)
+    ]
 
 
 def test_errors() -> None:
@@ -134,6 +213,8 @@ def test_errors() -> None:
         prune.top_k_mask(jnp.arange(3), 1)
     with pytest.raises(ValueError, match="cannot rank 2147483648 entries"):
         jax.eval_shape(lambda: prune.top_k_mask(jnp.zeros(2**31), 1))
+    with pytest.raises(ValueError, match="cannot rank 2147483648 entries"):
+        jax.eval_shape(lambda: prune.top_k_masks([jnp.zeros(2**30), jnp.zeros(2**30)], 1))
 
 
 SHARDED = """

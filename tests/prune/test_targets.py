@@ -3,10 +3,14 @@
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import optax
 import pytest
+from flax import nnx
 
 from sparsejax import prune
+from sparsejax.models import bert as bert_model
+from sparsejax.prune.targets import by_path
 
 
 class Point(NamedTuple):
@@ -37,8 +41,7 @@ def bert(layers: int = 12) -> dict[str, Any]:
 
 
 def targets_of(rules: prune.Rules, params: Any) -> set[str]:
-    decided = jax.tree.leaves_with_path(prune.resolve(rules, params))
-    return {prune.path(keys) for keys, target in decided if target}
+    return {name for name, target in prune.resolve(rules, params).items() if target}
 
 
 KERNELS = {
@@ -56,6 +59,7 @@ KERNELS = {
     [
         (prune.ENCODER_KERNELS, KERNELS),
         (prune.ENCODER_KERNELS_AND_EMBEDDINGS, KERNELS | {"embeddings/word/embedding"}),
+        (prune.ALL_KERNELS, KERNELS | {"classifier/kernel"}),
         ([(".*", False)], set()),
     ],
 )
@@ -85,12 +89,32 @@ def test_paths_of_any_container() -> None:
     assert names == ["layers/0", "layers/1/0", "layers/1/1", "point/x", "point/y/z"]
 
 
-def test_the_answer_is_a_tree_of_booleans() -> None:
-    rules = [("a/.*", True), (".*", False)]
-    assert prune.resolve(rules, {"a": [1.0, 2.0], "b": (3.0,)}) == {
-        "a": [True, True],
-        "b": (False,),
+def test_the_answer_has_a_target_for_every_path_in_order() -> None:
+    own = prune.Target(0.25, prune.Blocks(1, None))
+    rules = [("a/0", True), ("a/1", 0.5), ("a/.*", own), (".*", False)]
+    assert list(prune.resolve(rules, {"b": (3.0,), "a": [1.0, 2.0, 3.0]}).items()) == [
+        ("a/0", prune.Target()),
+        ("a/1", prune.Target(sparsity=0.5)),
+        ("a/2", own),
+        ("b/0", None),
+    ]
+
+
+def test_floats_of_nothing_are_not_booleans() -> None:
+    rules = [("a", 0.0), ("b", 1), ("c", False)]
+    assert prune.resolve(rules, {"a": 0, "b": 0, "c": 0}) == {
+        "a": prune.Target(sparsity=0.0),
+        "b": prune.Target(sparsity=1),
+        "c": None,
     }
+
+
+@pytest.mark.parametrize("sparsity", [1.0, 1, -0.5, float("nan"), 90])
+def test_a_sparsity_of_a_rule_is_checked_and_the_leaf_named(sparsity: float) -> None:
+    for what in (sparsity, prune.Target(sparsity)):
+        tx = prune.magnitude(prune.one_shot(0.5, 0), [("a/w", what)])
+        with pytest.raises(ValueError, match=f"a/w: final must be a sparsity.* got {sparsity}"):
+            tx.init({"a": {"w": jnp.ones(4)}})
 
 
 @pytest.mark.parametrize(
@@ -110,10 +134,36 @@ def test_errors(rules: prune.Rules, message: str) -> None:
 
 
 def test_wrapped_parameters_are_not_silently_dense() -> None:
+    params = {"params": jax.tree.map(jnp.float32, bert(layers=1))}
     with pytest.raises(ValueError, match="the rule 'encoder/"):
-        prune.magnitude(prune.cubic(0.5, 0, 1), prune.ENCODER_KERNELS).init({"params": bert()})
+        prune.magnitude(prune.cubic(0.5, 0, 1), prune.ENCODER_KERNELS).init(params)
 
 
 def test_an_empty_tree_needs_no_rule() -> None:
     assert prune.resolve(prune.ENCODER_KERNELS, {}) == {}
-    assert prune.resolve(prune.ENCODER_KERNELS, optax.MaskedNode()) == optax.MaskedNode()
+    assert prune.resolve(prune.ENCODER_KERNELS, optax.MaskedNode()) == {}
+
+
+def test_the_model_of_this_package_has_these_paths() -> None:
+    config = bert_model.BertConfig(
+        vocab_size=30,
+        hidden_size=8,
+        num_hidden_layers=12,
+        num_attention_heads=2,
+        intermediate_size=16,
+        max_position_embeddings=10,
+        num_labels=3,
+    )
+    params = jax.eval_shape(lambda key: bert_model.init(config, key), jax.random.key(0))
+    assert by_path(params).keys() == by_path(bert()).keys()
+    assert targets_of(prune.ENCODER_KERNELS, params) == KERNELS
+
+
+def test_paths_of_nnx() -> None:
+    class Net(nnx.Module):
+        def __init__(self, rngs: nnx.Rngs) -> None:
+            self.first = nnx.Linear(2, 3, rngs=rngs)
+            self.rest = nnx.List([nnx.Linear(3, 3, rngs=rngs)])
+
+    params = nnx.to_pure_dict(nnx.state(Net(nnx.Rngs(0)), nnx.Param))
+    assert targets_of(prune.ALL_KERNELS, params) == {"first/kernel", "rest/0/kernel"}

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from sparsejax import prune
 from sparsejax.errors import UserError
 from sparsejax.runtime import logging
 
@@ -38,39 +37,44 @@ def test_progress_without_a_terminal_is_ten_lines() -> None:
     assert lines[0].startswith("step 100/1000  loss 1.0") and lines[-1].startswith("step 1000/1000")
 
 
-def meter(path: Path, total: int, every: int) -> logging.Meter:
-    return logging.Meter(path, total, every, prune.cubic(0.9, 10, 20, 5))
+def dense() -> float:
+    return 0.0
 
 
 @pytest.mark.parametrize(("total", "every"), [(30, 10), (25, 10), (5, 10), (7, 1)])
 def test_rows_of_metrics(tmp_path: Path, total: int, every: int) -> None:
-    follow = meter(tmp_path / "metrics.jsonl", total, every)
+    follow = logging.Meter(tmp_path / "metrics.jsonl", total, every)
     shown = []
     for step in range(1, total + 1):
-        follow.step({"loss": float(step)}, 100, lambda done, text: shown.append(done))
+        follow.step({"loss": float(step)}, 100, lambda done, text: shown.append(done), dense)
     rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     steps = sorted({*range(every, total + 1, every), total})
     assert [row["step"] for row in rows] == steps == shown
     assert [row["loss"] for row in rows] == steps  # the values of that step and of no other
 
 
-def test_sparsity_of_the_last_mask_update(tmp_path: Path) -> None:
-    """Updates at steps 10, 15 and 20, counted from 0; sparsity = 0.9 - 0.9 (1 - t)^3."""
-    follow = meter(tmp_path / "metrics.jsonl", 30, 1)
-    for _ in range(30):
-        follow.step({"loss": 1.0}, 1, lambda done, text: None)
+def test_sparsity_is_asked_for_only_when_it_is_logged(tmp_path: Path) -> None:
+    follow = logging.Meter(tmp_path / "metrics.jsonl", 30, 10)
+    asked = []
+    for step in range(1, 31):
+
+        def sparsity(step: int = step) -> float:
+            asked.append(step)
+            return step / 100
+
+        follow.step({"loss": 1.0}, 1, lambda done, text: None, sparsity)
     rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
-    expected = [0.0] * 15 + [0.9 * (1 - 0.5**3)] * 5 + [0.9] * 10
-    assert [row["sparsity"] for row in rows] == pytest.approx(expected, rel=1e-6)
+    assert asked == [10, 20, 30]
+    assert [row["sparsity"] for row in rows] == [0.1, 0.2, 0.3]
 
 
 def test_loss_that_is_not_finite_stops(tmp_path: Path) -> None:
-    follow = meter(tmp_path / "metrics.jsonl", 9, 3)
+    follow = logging.Meter(tmp_path / "metrics.jsonl", 9, 3)
     for step in range(1, 6):
         loss = float("nan") if step >= 3 else 1.0
-        follow.step({"loss": loss}, 1, lambda done, text: None)
+        follow.step({"loss": loss}, 1, lambda done, text: None, dense)
     with pytest.raises(UserError, match=r"the loss is nan at step 3; lower --train\.learning_rate"):
-        follow.step({"loss": float("nan")}, 1, lambda done, text: None)
+        follow.step({"loss": float("nan")}, 1, lambda done, text: None, dense)
 
 
 def test_undefined_scores_are_a_dash() -> None:

@@ -1,0 +1,145 @@
+"""Hard pruning: a projection of the update, last in the chain. Pruned weights are zero for good."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from sparsejax.prune import patterns
+from sparsejax.prune.selection import Selection
+from sparsejax.prune.states import (
+    HardState,
+    Masks,
+    check_masks,
+    is_traced,
+    like,
+    refuse_nan,
+)
+from sparsejax.prune.targets import by_path, path
+
+
+def hard(
+    method: str,
+    selection: Selection,
+    score: Callable[[str, patterns.Pattern, jax.Array], jax.Array],
+    masks: Masks | None = None,
+) -> optax.GradientTransformation:
+    """A transform that prunes the lowest scores of the weights the optimizer is about to produce.
+
+    Args:
+      method: its name, for errors.
+      selection: which targets, how many, ranked among whom.
+      score: (path, pattern, weights) -> one score per unit of the pattern, at least 0.
+      masks: of weights that are pruned already.
+    """
+
+    def init_fn(params: Any) -> HardState:
+        leaves = selection.leaves(params)
+        kept = selection.start_masks(leaves, params, masks)
+        return HardState(jnp.zeros([], jnp.int32), like(params, kept))
+
+    def update_fn(updates: Any, state: HardState, params: Any = None) -> tuple[Any, HardState]:
+        if params is None:
+            raise ValueError(f"{method} needs params: call update(updates, state, params)")
+        step = optax.safe_increment(state.step)
+        if masks is None and selection.is_dense():
+            # Not even a select of the update itself: between a product (the update) and a sum
+            # (applying it) that would keep XLA from fusing them, and the fused one rounds once.
+            return updates, HardState(step, state.masks)
+        leaves = selection.leaves(params)
+        before, weights = by_path(state.masks), by_path(params)
+        _refuse_leaks(method, before, weights)
+        weights = {name: weights[name] for name in leaves}
+        changes = by_path(updates)
+        due = selection.schedule.is_due(state.step) & (state.step <= selection.schedule.end)
+
+        def produced() -> dict[str, jax.Array]:
+            return {name: (w + changes[name]).astype(w.dtype) for name, w in weights.items()}
+
+        if not is_traced(due, updates, params) and due:
+            refuse_nan(produced())
+
+        def prune() -> dict[str, jax.Array]:
+            scores = {}
+            for name, w in produced().items():
+                pattern = leaves[name].pattern
+                # What is pruned ranks below a kept zero, and stays pruned even if sparsity falls.
+                kept = patterns.any_in_unit(pattern, before[name])
+                scores[name] = jnp.where(kept, score(name, pattern, w), -jnp.inf)
+            selected = selection.select(leaves, state.step, scores)
+            return {name: before[name] & selected[name] for name in leaves}
+
+        after = jax.lax.cond(due, prune, lambda: {name: before[name] for name in leaves})
+        return project(updates, params, after), HardState(step, like(params, after))
+
+    return optax.GradientTransformation(init_fn, update_fn)
+
+
+def fixed_masks(masks: Masks) -> optax.GradientTransformation:
+    """Keeps a pruned model pruned while it is trained on: the masks never change.
+
+    The last transform of the chain::
+
+      masks = prune.read_masks("masks.safetensors")
+      params = prune.apply_masks(params, masks)
+      tx = optax.chain(optax.adamw(5e-5), prune.fixed_masks(masks))
+
+    To prune such a model further, give the masks to :func:`sparsejax.prune.magnitude` instead.
+
+    Args:
+      masks: path -> mask, from :func:`sparsejax.prune.read_masks` or
+        :func:`sparsejax.prune.masks_of`. Parameters without a mask are trained freely.
+
+    Returns:
+      A :class:`optax.GradientTransformation` with state :class:`HardState`.
+
+    Raises:
+      ValueError: from ``init`` if a mask has no parameter or another shape; from ``update`` if
+        ``params`` is None or, outside of ``jax.jit``, a pruned weight is not zero.
+    """
+
+    def init_fn(params: Any) -> HardState:
+        leaves = by_path(params)
+        if leaves:  # without leaves, optax asks for the structure of the state
+            check_masks(masks, leaves)
+        kept = {name: jnp.asarray(mask) for name, mask in masks.items()}
+        return HardState(jnp.zeros([], jnp.int32), like(params, kept))
+
+    def update_fn(updates: Any, state: HardState, params: Any = None) -> tuple[Any, HardState]:
+        if params is None:
+            raise ValueError("fixed_masks needs params: call update(updates, state, params)")
+        kept = by_path(state.masks)
+        _refuse_leaks("fixed_masks", kept, by_path(params))
+        step = optax.safe_increment(state.step)
+        return project(updates, params, kept), HardState(step, state.masks)
+
+    return optax.GradientTransformation(init_fn, update_fn)
+
+
+def project(updates: Any, params: Any, masks: Masks) -> Any:
+    """The updates that leave the parameters exactly 0.0 where the masks forbid."""
+    weights = by_path(params)
+
+    def of_leaf(keys: tuple[Any, ...], update: jax.Array) -> jax.Array:
+        name = path(keys)
+        return jnp.where(masks[name], update, -weights[name]) if name in masks else update
+
+    return jax.tree.map_with_path(of_leaf, updates)
+
+
+def _refuse_leaks(method: str, masks: Masks, weights: dict[str, jax.Array]) -> None:
+    """Raises a ValueError if a pruned weight is not zero, where values are known.
+
+    In a compiled program they are not; there the audit finds it.
+    """
+    if is_traced(masks, weights):
+        return
+    for name, mask in masks.items():
+        count = jnp.sum(~mask & (weights[name] != 0))
+        if not is_traced(count) and count:
+            raise ValueError(
+                f"{name}: {count} pruned weights are not zero; {method} must be last in the chain, "
+                "and what was pruned before must be zero at the start (apply_masks)"
+            )
