@@ -211,8 +211,8 @@ def _validate_pruning(prune: PruneConfig) -> None:
         n, m = map(int, n_of_m.groups())
         if n >= m:
             raise UserError(f"prune.pattern: {prune.pattern}: N of N:M must be less than M")
-        if prune.method in ("soft_movement", "none", "fixed"):
-            raise UserError(f"prune.pattern: {prune.pattern} does not go with {prune.method}")
+        if prune.method == "soft_movement":
+            raise UserError(f"prune.pattern: {prune.pattern} does not go with soft_movement")
         if prune.scope == "global":
             raise UserError(f"prune.scope: global does not go with prune.pattern {prune.pattern}")
         if abs(prune.sparsity - (1 - n / m)) > 1e-6:
@@ -224,6 +224,10 @@ def _validate_pruning(prune: PruneConfig) -> None:
         raise UserError(
             f"prune.pattern: {_show(prune.pattern)} is not weights, N:M, RxC, heads or neurons"
         )
+    if prune.method == "fixed" and (
+        prune.pattern != "weights" or prune.embeddings or prune.scope == "global"
+    ):
+        raise UserError("prune.method: fixed keeps masks: pattern, scope and embeddings are theirs")
     if prune.embeddings and prune.pattern in ("heads", "neurons"):
         raise UserError(f"prune.embeddings: they have no {prune.pattern} (prune.pattern)")
     if prune.method == "soft_movement" and prune.scope == "global":

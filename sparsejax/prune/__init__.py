@@ -30,6 +30,7 @@ from sparsejax.prune.states import (
     effective_params,
     is_pruning,
     masks_of,
+    scores_of,
 )
 from sparsejax.prune.storage import read_masks, write_masks
 from sparsejax.prune.targets import (
@@ -75,6 +76,7 @@ __all__ = [
     "random",
     "read_masks",
     "resolve",
+    "scores_of",
     "soft_movement",
     "top_k_mask",
     "top_k_masks",

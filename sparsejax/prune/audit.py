@@ -143,6 +143,8 @@ def check(
 ) -> None:
     """Holds a finished run to what was asked for, within one weight (or block).
 
+    Not for soft movement, whose schedule is that of a threshold.
+
     Args:
       report: of the finished run.
       schedule: as given to the pruning transform, as is all that follows.
@@ -153,7 +155,9 @@ def check(
     Raises:
       ValueError: naming the targets where another number of weights is pruned than was asked for.
     """
-    shapes = {name: jax.ShapeDtypeStruct(shape, bool) for name, shape in report.shapes.items()}
+    shapes = {
+        name: jax.ShapeDtypeStruct(shape, jnp.float32) for name, shape in report.shapes.items()
+    }
     rules = [(re.escape(name), _first_match(targets, name)) for name in shapes]
     selection = Selection(schedule, rules, scope, pattern)
     wrong = []

@@ -59,7 +59,7 @@ def hard(
             return {name: (w + changes[name]).astype(w.dtype) for name, w in weights.items()}
 
         if not is_traced(due, updates, params) and due:
-            refuse_nan(produced())
+            refuse_nan({name: jnp.where(before[name], w, 0) for name, w in produced().items()})
 
         def prune() -> dict[str, jax.Array]:
             scores = {}
@@ -104,7 +104,8 @@ def fixed_masks(masks: Masks) -> optax.GradientTransformation:
         leaves = by_path(params)
         if leaves:  # without leaves, optax asks for the structure of the state
             check_masks(masks, leaves)
-        kept = {name: jnp.asarray(mask) for name, mask in masks.items()}
+        # Copies: a step that donates its state must not delete what the caller holds.
+        kept = {name: jnp.array(mask) for name, mask in masks.items()}
         return HardState(jnp.zeros([], jnp.int32), like(params, kept))
 
     def update_fn(updates: Any, state: HardState, params: Any = None) -> tuple[Any, HardState]:

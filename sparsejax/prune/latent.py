@@ -93,7 +93,12 @@ def latent(
             score_changes, score_state = score_optimizer.update(
                 like(params, score_grads), score_state, scores
             )
-            scores = optax.apply_updates(scores, score_changes)
+            # Once at minus infinity, a score stays there, whatever its optimizer does.
+            scores = jax.tree.map(
+                lambda old, new: jnp.where(old == -jnp.inf, old, new),
+                scores,
+                optax.apply_updates(scores, score_changes),
+            )
 
         due = selection.schedule.is_due(state.step)
 

@@ -75,7 +75,8 @@ def n_of_m_mask(scores: jax.Array, n: jax.typing.ArrayLike, m: int, axis: int) -
     rank = jnp.zeros(groups.shape, jnp.int32)
     for j in range(m):  # m is small: 4, 8 or 16
         other = lax.slice_in_dim(groups, j, j + 1, axis=axis + 1)
-        rank += (other > groups) | ((other == groups) & (j < within))
+        ahead = (other > groups) | ((other == groups) & (j < within))
+        rank += ahead.astype(jnp.int32)
     return (rank < n).reshape(scores.shape)
 
 
@@ -107,7 +108,7 @@ def kth_largest(values: Sequence[jax.Array], k: jax.typing.ArrayLike) -> jax.Arr
     def fix_digit(i: jax.Array, t: jax.Array) -> jax.Array:
         # Two bits a pass: three thresholds counted together cost hardly more than one.
         # The least integer is 100..0, so xor sets a bit, and the sign bit in the right sense.
-        shift = (width - 2 - 2 * i).astype(dtype)
+        shift = jnp.asarray(width - 2 - 2 * i, dtype)
         thresholds = [t ^ (jnp.asarray(d, dtype) << shift) for d in (1, 2, 3)]
         counts = _count([[x >= threshold for threshold in thresholds] for x in values])
         digit = sum((count >= k).astype(dtype) for count in counts)

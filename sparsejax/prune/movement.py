@@ -46,7 +46,8 @@ def movement(
       optimizer: of the weights, complete: what would train the dense model.
       score_optimizer: of the scores, without weight decay; published: Adam at 1e-2.
       schedule: how sparse at which step. Masks go on changing after its end, at the final sparsity.
-        Scores are learned before its begin already, so give them some steps.
+        Scores are learned before its begin already, so give them some steps: at first they are all
+        but tied. An interval of 1 is as published.
       targets: which leaves are pruned, see :func:`sparsejax.prune.resolve`.
       scope: "tensor" ranks within each target, "global" the scores of all of them together.
       pattern: the granularity: None for single weights, :class:`sparsejax.prune.NofM`, or

@@ -150,8 +150,8 @@ def expand(pattern: Pattern, units: jax.Array, shape: tuple[int, ...]) -> jax.Ar
 
 def _sizes(pattern: Blocks, shape: tuple[int, ...]) -> tuple[int, int]:
     return (
-        shape[-2] if pattern.rows is None else pattern.rows,
-        shape[-1] if pattern.columns is None else pattern.columns,
+        (shape[-2] or 1) if pattern.rows is None else pattern.rows,
+        (shape[-1] or 1) if pattern.columns is None else pattern.columns,
     )
 
 

@@ -29,8 +29,8 @@ class Schedule:
 
     A schedule is a pytree, and any of its numbers may be traced: one compiled program serves all
     of them, and ``jax.vmap`` over ``final`` trains several sparsities at once. In an array of
-    fewer than 64 bits a sparsity is read to the nearest millionth, so that float32's 0.9, which is
-    0.89999998, keeps as many of 85 million weights as Python's.
+    32 bits a sparsity is read as the number of six decimals that it stands for, if there is one, so
+    that float32's 0.9, which is 0.89999998, keeps as many of 85 million weights as Python's.
 
     Attributes:
       final: the sparsity from ``end`` on, in [0, 1).
@@ -41,8 +41,8 @@ class Schedule:
 
     Raises:
       ValueError: if ``final`` or ``initial`` is outside [0, 1), ``initial`` is above ``final``,
-        ``begin`` is negative, ``end`` comes before ``begin``, or ``interval`` is less than 1. Of
-        what is traced nothing is known, so nothing is checked.
+        ``begin`` is negative, ``end`` comes before ``begin``, ``interval`` is less than 1, or a
+        step is not a whole number. Of what is traced only the type is known and checked.
 
     References:
       Zhu and Gupta, `To prune, or not to prune <https://arxiv.org/abs/1710.01878>`_, 2017, eq. 1
@@ -61,12 +61,22 @@ class Schedule:
             if is_known(getattr(self, field.name))
         }
         for name in ("final", "initial"):
+            value = getattr(self, name)
+            if isinstance(value, jax.Array) and value.dtype.itemsize < 4:
+                raise ValueError(f"{name} must not be {value.dtype}, which has no 0.9")
             if name in known and not 0 <= known[name] < 1:  # also refuses NaN
                 raise ValueError(f"{name} must be a sparsity in [0, 1), got {known[name]}")
         if {"final", "initial"} <= known.keys() and known["initial"] > known["final"]:
             raise ValueError(
                 f"initial must not be above final={known['final']}, got {known['initial']}"
             )
+        for name in ("begin", "end", "interval"):
+            value = getattr(self, name)
+            fractions = isinstance(value, jax.core.Tracer) and jnp.issubdtype(
+                value.dtype, jnp.floating
+            )
+            if fractions or (name in known and value != int(value)):
+                raise ValueError(f"{name} must be a whole number of steps, got {value}")
         if known.get("begin", 0) < 0:
             raise ValueError(f"begin must be at least 0, got {known['begin']}")
         if {"begin", "end"} <= known.keys() and known["end"] < known["begin"]:
@@ -139,13 +149,17 @@ def is_known(value: Any) -> bool:
 def _as_python_float(value: Number) -> float:
     if isinstance(value, (int, float)) or value.dtype.itemsize == 8:
         return float(value)
-    return round(float(value) * 1e6) / 1e6
+    decimal = round(float(value) * 1e6) / 1e6
+    return decimal if np.asarray(decimal, value.dtype) == np.asarray(value) else float(value)
 
 
 def _read(sparsity: Number) -> jax.Array:
     """A sparsity in float64, the one that was meant; 64-bit types must be enabled."""
     if isinstance(sparsity, (int, float)) or sparsity.dtype.itemsize == 8:
         return jnp.asarray(sparsity, jnp.float64)
-    millionths = jnp.round(jnp.asarray(sparsity).astype(jnp.float64) * 1e6)
+    exact = jnp.asarray(sparsity).astype(jnp.float64)
+    millionths = jnp.round(exact * 1e6)
     # XLA would turn a division by a constant into a product, which rounds otherwise than Python.
-    return millionths / jnp.where(millionths < 0, jnp.nan, 1e6)
+    decimal = millionths / jnp.where(millionths < 0, jnp.nan, 1e6)
+    error = decimal.astype(sparsity.dtype).astype(jnp.float64) - exact
+    return jnp.where(jnp.abs(error) > 0, exact, decimal)

@@ -56,6 +56,12 @@ class Selection:
     pattern: patterns.Pattern = None
 
     def __post_init__(self) -> None:
+        if not isinstance(self.schedule, Schedule):
+            raise ValueError(f"schedule must be a prune.Schedule, got {self.schedule!r}")
+        if not isinstance(self.pattern, patterns.NofM | patterns.Blocks | None):
+            raise ValueError(f"pattern must be NofM, Blocks or None, got {self.pattern!r}")
+        if not isinstance(self.rules, list | tuple):
+            raise ValueError(f"targets must be a list of rules, got {self.rules!r}")
         if self.scope not in ("tensor", "global"):
             raise ValueError(f"scope must be 'tensor' or 'global', got {self.scope!r}")
 
@@ -65,11 +71,15 @@ class Selection:
         Raises:
           ValueError: if the rules, the sparsities or the patterns do not fit the parameters.
         """
-        shapes = {name: np.shape(leaf) for name, leaf in by_path(params).items()}
+        arrays = by_path(params)
+        shapes = {name: np.shape(array) for name, array in arrays.items()}
         found = {}
         for name, target in resolve(self.rules, params).items():
             if target is None:
                 continue
+            if not jnp.issubdtype(jnp.result_type(arrays[name]), jnp.floating):
+                dtype = jnp.result_type(arrays[name])
+                raise ValueError(f"{name}: only floats can be pruned, got {dtype}")
             pattern = self.pattern if target.pattern is None else target.pattern
             patterns.validate(pattern, name, shapes[name])
             schedule = self.schedule
@@ -129,7 +139,8 @@ class Selection:
                 _refuse_partial(name, leaf, known[name])
             if final and all(is_known(leaf.schedule.final) for leaf in leaves.values()):
                 self._refuse_sparser(leaves, known)
-        return {name: jnp.asarray(given[name]) for name in leaves}
+        # Copies: a step that donates its state must not delete what the caller holds.
+        return {name: jnp.array(given[name]) for name in leaves}
 
     def _refuse_sparser(self, leaves: Mapping[str, Leaf], given: Mapping[str, np.ndarray]) -> None:
         for names, kept, _ in self.asked(leaves):

@@ -40,23 +40,28 @@ ENCODER_KERNELS: Rules = ((r"encoder/.*/kernel", True), (r".*", False))
 ENCODER_KERNELS_AND_EMBEDDINGS: Rules = ((r"embeddings/word/embedding", True), *ENCODER_KERNELS)
 """The same and the word embeddings: in a multilingual model, half of all parameters or more."""
 
-ALL_KERNELS: Rules = ((r"(.*/)?kernel", True), (r".*", False))
-"""Every leaf that is called kernel, wherever it is: the classifier's too."""
+ALL_KERNELS: Rules = ((r"(.*/)?kernel(/value)?", True), (r".*", False))
+"""Every leaf that is called kernel, wherever it is: the classifier's too, and those of Flax NNX."""
 
 
 def path(keys: tuple[Any, ...]) -> str:
     """A key path of ``jax.tree_util`` as text: dict keys, indices and attributes, slash-joined.
 
-    The attribute ``value``, in which Flax NNX keeps an array, is left out.
+    Flax NNX keeps an array in the attribute ``value`` of a variable, as ``linear/kernel/value``;
+    ``nnx.Optimizer`` shows it to a transform without, as ``linear/kernel``. Rules for NNX should
+    match both.
     """
-    if len(keys) > 1 and keys[-1] == jax.tree_util.GetAttrKey("value"):
-        keys = keys[:-1]
     return jax.tree_util.keystr(keys, simple=True, separator="/")
 
 
 def by_path(tree: Any) -> dict[str, Any]:
     """The leaves of a pytree in their order, each under its path."""
-    return {path(keys): leaf for keys, leaf in jax.tree.leaves_with_path(tree)}
+    leaves: dict[str, Any] = {}
+    for keys, leaf in jax.tree.leaves_with_path(tree):
+        if path(keys) in leaves:
+            raise ValueError(f"two parameters have the path {path(keys)!r}")
+        leaves[path(keys)] = leaf
+    return leaves
 
 
 def resolve(rules: Rules, params: Any) -> dict[str, Target | None]:
@@ -87,6 +92,8 @@ def resolve(rules: Rules, params: Any) -> dict[str, Target | None]:
                 break
         else:
             raise ValueError(f"no rule matches the parameter {name!r}")
+    if rules and rules[-1][1] is False:
+        unused.pop(len(rules) - 1, None)
     # A tree without leaves is optax.tree_map_params asking for the structure of a state.
     if unused and resolved:
         pattern, _ = rules[next(iter(unused))]
@@ -99,4 +106,6 @@ def _as_target(what: bool | float | Target) -> Target | None:
         return what
     if isinstance(what, bool):
         return Target() if what else None
+    if isinstance(what, str):
+        raise ValueError(f"a rule says True, False, a sparsity or a Target, not {what!r}")
     return Target(sparsity=what)

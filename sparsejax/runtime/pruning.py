@@ -112,7 +112,7 @@ def sparsity(opt_state: Any) -> jax.Array:
         return jnp.float32(0)
     masks = prune.masks_of(opt_state).values()
     pruned = sum(jnp.sum(~mask, dtype=jnp.int32) for mask in masks)
-    return jnp.asarray(pruned / sum(mask.size for mask in masks), jnp.float32)
+    return jnp.asarray(pruned / (sum(mask.size for mask in masks) or 1), jnp.float32)
 
 
 def audit(

@@ -44,7 +44,7 @@ def optimizer(
     """AdamW with clipped gradients, and pruning.
 
     The norm that is clipped is that of all gradients of weights, those of pruned ones included
-    where the method is hard. Scores have Adam without decay, their rate the shape of the weights'.
+    but for movement, which masks them. Scores have Adam without decay, at a rate of the same shape.
     """
     weights = optax.chain(
         optax.clip_by_global_norm(train.clip_norm),

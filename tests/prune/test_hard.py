@@ -355,3 +355,46 @@ def test_two_prunings_in_one_chain() -> None:
     _, state = run(tx, start(), 2)
     masks = prune.masks_of(state)
     assert {name: int(mask.sum()) for name, mask in masks.items()} == {"w": 24, "v": 12}
+
+
+@pytest.mark.parametrize("kind", ["fixed", "magnitude", "movement"])
+def test_given_masks_outlive_a_step_that_donates_its_state(kind: str) -> None:
+    masks = {"w": jnp.arange(8) < 6}
+    rules = [("w", True)]
+    tx = {
+        "fixed": lambda: prune.fixed_masks(masks),
+        "magnitude": lambda: prune.magnitude(prune.one_shot(0.5, 0), rules, masks=masks),
+        "movement": lambda: prune.movement(
+            optax.sgd(0.1), optax.sgd(0.1), prune.one_shot(0.5, 0), rules, masks=masks
+        ),
+    }[kind]()
+    params = prune.apply_masks({"w": jnp.arange(8.0)}, masks)
+    step = jax.jit(tx.update, donate_argnums=1)
+    step({"w": jnp.ones(8)}, tx.init(params), params)
+    assert np.asarray(masks["w"]).sum() == 6
+
+
+def test_what_is_no_float_is_refused() -> None:
+    params = {"kernel": jnp.ones(4), "ids": jnp.arange(4)}
+    with pytest.raises(ValueError, match="ids: only floats can be pruned, got int32"):
+        prune.magnitude(prune.one_shot(0.5, 0), [(".*", True)]).init(params)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((0.9, [(".*", True)]), "schedule must be a prune.Schedule, got 0.9"),
+        ((prune.one_shot(0.5, 0), {".*": True}), "targets must be a list of rules"),
+        ((prune.one_shot(0.5, 0), [(".*", "0.5")]), "not '0.5'"),
+    ],
+)
+def test_arguments_of_the_wrong_kind(arguments: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        prune.magnitude(*arguments).init({"w": jnp.ones(4)})
+    with pytest.raises(ValueError, match="pattern must be NofM, Blocks or None, got '2:4'"):
+        prune.magnitude(prune.one_shot(0.5, 0), [(".*", True)], pattern="2:4")  # type: ignore[arg-type]
+
+
+def test_ranking_runs_without_jit() -> None:
+    with jax.disable_jit():
+        assert prune.top_k_mask(jnp.arange(9.0), 3).tolist() == [False] * 6 + [True] * 3

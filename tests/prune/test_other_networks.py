@@ -40,7 +40,7 @@ def test_the_paths_of_nnx() -> None:
     masks = prune.masks_of(
         prune.magnitude(SCHEDULE, KERNELS).init(nnx.state(MLP(nnx.Rngs(0)), nnx.Param))
     )
-    assert set(masks) == {"linear1/kernel", "linear2/kernel"}
+    assert set(masks) == {"linear1/kernel/value", "linear2/kernel/value"}
 
 
 def test_nnx_with_its_own_optimizer() -> None:

@@ -217,3 +217,27 @@ def test_errors(make: Callable[[], prune.Schedule], message: str) -> None:
     with pytest.raises(ValueError, match=message) as error:
         make()
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["begin", "end", "interval"])
+def test_steps_are_whole_numbers(name: str) -> None:
+    """Fractions of a run, or a product such as 0.7 * steps, would never be due."""
+    steps = {"begin": 1, "end": 9, "interval": 2}
+    assert prune.Schedule(0.9, **(steps | {name: float(steps[name])})) is not None
+    with pytest.raises(ValueError, match=f"{name} must be a whole number of steps, got 1.5"):
+        prune.Schedule(0.9, **({"begin": 1, "end": 9, "interval": 2} | {name: 1.5}))
+    with pytest.raises(ValueError, match=f"{name} must be a whole number of steps"):
+        jax.jit(lambda x: prune.Schedule(0.9, **(steps | {name: x})).kept(0, 5))(1.0)
+
+
+def test_an_array_that_stands_for_no_decimal_is_read_as_it_is() -> None:
+    third, n = np.float32(2 / 3), 84_934_656
+    got = jax.jit(lambda s: prune.one_shot(s, 0).kept(0, n))(third)
+    assert int(got) == round((1 - float(third)) * n) == prune.one_shot(third, 0).kept_finally(n)
+    almost = np.float32(0.9999999)
+    assert int(jax.jit(lambda s: prune.one_shot(s, 0).kept(0, 10**8))(almost)) == 12
+
+
+def test_sixteen_bits_are_too_few_for_a_sparsity() -> None:
+    with pytest.raises(ValueError, match="final must not be bfloat16"):
+        prune.one_shot(jnp.bfloat16(0.5), 0)

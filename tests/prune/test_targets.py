@@ -167,3 +167,28 @@ def test_paths_of_nnx() -> None:
 
     params = nnx.to_pure_dict(nnx.state(Net(nnx.Rngs(0)), nnx.Param))
     assert targets_of(prune.ALL_KERNELS, params) == {"first/kernel", "rest/0/kernel"}
+
+
+def test_a_last_rule_that_leaves_alone_may_find_nothing() -> None:
+    assert set(prune.resolve(prune.ALL_KERNELS, {"a": {"kernel": 0}})) == {"a/kernel"}
+    with pytest.raises(ValueError, match="the rule 'b' is not the first"):
+        prune.resolve([("b", True), (".*", False)], {"a": 0})
+
+
+def test_two_leaves_of_one_path_are_refused() -> None:
+    with pytest.raises(ValueError, match="two parameters have the path 'a/b'"):
+        prune.resolve([(".*", True)], {"a/b": 0, "a": {"b": 1}})
+
+
+@pytest.mark.parametrize("kind", [optax.masked, optax.partition])
+def test_a_wrapper_that_shows_only_the_targets(kind: Any) -> None:
+    params = {"kernel": jnp.arange(8.0), "bias": jnp.ones(2)}
+    hard = optax.chain(optax.sgd(0.1), prune.magnitude(prune.one_shot(0.5, 0), prune.ALL_KERNELS))
+    if kind is optax.masked:
+        tx = optax.masked(hard, {"kernel": True, "bias": False})
+    else:
+        tx = optax.partition({"k": hard, "b": optax.sgd(0.1)}, {"kernel": "k", "bias": "b"})
+    state = tx.init(params)
+    grads = jax.tree.map(jnp.zeros_like, params)
+    updates, state = jax.jit(tx.update)(grads, state, params)
+    assert prune.audit(optax.apply_updates(params, updates), state).targets == (4, 4, 8)
