@@ -89,9 +89,7 @@ def main() -> None:
 
     learned = prune.scores_of(state.opt_state)
     weights = {prune.path(keys): leaf for keys, leaf in jax.tree.leaves_with_path(state.params)}
-    keys = dict(
-        zip(learned, jax.random.split(jax.random.key(args.seed), len(learned)), strict=True)
-    )
+    keys = jax.random.split(jax.random.key(args.seed), len(learned))
     rankings = {
         "movement": learned,
         "magnitude": {name: jnp.abs(weights[name]) for name in learned},

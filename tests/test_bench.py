@@ -63,3 +63,14 @@ def test_prune_speed(tmp_path: Path) -> None:
 
     assert report["train_step"]["ms"] > 0
     assert report["train_step"]["shares"].keys() == hard | latent
+
+
+@pytest.mark.slow
+def test_one_shot_damage(shared: Path, tmp_path: Path) -> None:
+    out = tmp_path / "damage.json"
+    line = [sys.executable, str(BENCH / "one_shot_damage.py"), "--shared", str(shared)]
+    subprocess.run([*line, "--out", str(out), "--epochs", "1", "--sentences", "8"], check=True)
+    scores = json.loads(out.read_text())["macro_f1"]
+    assert set(scores) == {"movement", "magnitude", "random"}
+    assert len({of["0"] for of in scores.values()}) == 1  # nothing removed: the same model
+    assert all(set(of) == {"0", "0.05", "0.1", "0.25", "0.5"} for of in scores.values())
