@@ -529,3 +529,17 @@ def test_a_traced_schedule_compiles_where_all_else_is_known(begin: int) -> None:
         return jnp.sum(tx.update(params, state, params)[1].masks["w"])
 
     assert int(kept(jnp.int32(begin))) == (4 if begin else 2)
+
+
+def test_the_learning_rate_of_adam_does_not_change_the_order_of_scores() -> None:
+    """Twice the rate, twice the scores, the same masks: exactly, for two is a power of two."""
+    runs = []
+    for rate in (1e-2, 2e-2):
+        scores = optax.adam(rate)
+        schedule = prune.cubic(0.9, begin=5, end=40)
+        tx = prune.movement(optax.adamw(1e-2), scores, schedule, RULES)
+        runs.append(train(tx, initial()))
+    (_, one, masks), (_, two, same) = runs
+    for name in KERNELS:
+        np.testing.assert_array_equal(masks[name], same[name])
+        np.testing.assert_array_equal(2 * prune.scores_of(one)[name], prune.scores_of(two)[name])
