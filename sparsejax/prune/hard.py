@@ -50,7 +50,7 @@ def hard(
             return updates, HardState(step, state.masks)
         leaves = selection.leaves(params)
         before, weights = by_path(state.masks), by_path(params)
-        _refuse_leaks(method, before, weights)
+        _refuse_leaks(method, state.step, before, weights)
         weights = {name: weights[name] for name in leaves}
         changes = by_path(updates)
         due = selection.schedule.is_due(state.step) & (state.step <= selection.schedule.end)
@@ -112,7 +112,7 @@ def fixed_masks(masks: Masks) -> optax.GradientTransformation:
         if params is None:
             raise ValueError("fixed_masks needs params: call update(updates, state, params)")
         kept = by_path(state.masks)
-        _refuse_leaks("fixed_masks", kept, by_path(params))
+        _refuse_leaks("fixed_masks", state.step, kept, by_path(params))
         step = optax.safe_increment(state.step)
         return project(updates, params, kept), HardState(step, state.masks)
 
@@ -130,17 +130,20 @@ def project(updates: Any, params: Any, masks: Masks) -> Any:
     return jax.tree.map_with_path(of_leaf, updates)
 
 
-def _refuse_leaks(method: str, masks: Masks, weights: dict[str, jax.Array]) -> None:
+def _refuse_leaks(
+    method: str, step: jax.Array, masks: Masks, weights: dict[str, jax.Array]
+) -> None:
     """Raises a ValueError if a pruned weight is not zero, where values are known.
 
-    In a compiled program they are not; there the audit finds it.
+    In a compiled program they are not; there the audit finds it. Before the first update, weights
+    that given masks forbid need not be zero yet: that update makes them so.
     """
-    if is_traced(masks, weights):
+    first = step == 0
+    if is_traced(first, masks, weights) or first:
         return
     for name, mask in masks.items():
         count = jnp.sum(~mask & (weights[name] != 0))
         if not is_traced(count) and count:
             raise ValueError(
-                f"{name}: {count} pruned weights are not zero; {method} must be last in the chain, "
-                "and what was pruned before must be zero at the start (apply_masks)"
+                f"{name}: {count} pruned weights are not zero; {method} must be last in the chain"
             )

@@ -185,14 +185,14 @@ def test_fixed_masks_must_fit(name: str, shape: tuple[int, ...], message: str) -
     assert "\n" not in str(error.value)
 
 
-def test_fixed_masks_of_a_dense_model_are_a_leak() -> None:
+def test_fixed_masks_need_params_and_zeros_that_stay() -> None:
     params, tx = start(), prune.fixed_masks({"w": given_mask(20)})
+    _, state = tx.update(params, tx.init(params), params)
+    # The update was not applied, so at the next one the weights are not zero.
     with pytest.raises(ValueError, match="w: 28 pruned weights are not zero; fixed_masks must be"):
-        tx.update(params, tx.init(params), params)
-    params = prune.apply_masks(params, {"w": given_mask(20)})
-    tx.update(params, tx.init(params), params)
+        tx.update(params, state, params)
     with pytest.raises(ValueError, match="fixed_masks needs params"):
-        tx.update(params, tx.init(params))
+        tx.update(params, state)
 
 
 # Leaks and NaN.
@@ -398,3 +398,23 @@ def test_arguments_of_the_wrong_kind(arguments: Any, message: str) -> None:
 def test_ranking_runs_without_jit() -> None:
     with jax.disable_jit():
         assert prune.top_k_mask(jnp.arange(9.0), 3).tolist() == [False] * 6 + [True] * 3
+
+
+@each_way
+@pytest.mark.parametrize("kind", ["fixed", "magnitude"])
+def test_the_first_update_zeroes_what_given_masks_forbid(kind: str, jit: bool) -> None:
+    """Whether compiled or not, parameters that nobody masked become what the masks say."""
+    masks = {"w": jnp.arange(8) < 6}
+    pruning = (
+        prune.fixed_masks(masks)
+        if kind == "fixed"
+        else prune.magnitude(prune.one_shot(0.25, 5), [("w", True)], masks=masks)
+    )
+    tx = optax.chain(optax.sgd(0.0), pruning)
+    update = jax.jit(tx.update) if jit else tx.update
+    params = {"w": jnp.arange(1.0, 9.0)}
+    state = tx.init(params)
+    for _ in range(2):
+        updates, state = update({"w": jnp.ones(8)}, state, params)
+        params = optax.apply_updates(params, updates)
+        assert params["w"].tolist() == [1, 2, 3, 4, 5, 6, 0, 0]
