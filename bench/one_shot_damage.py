@@ -42,26 +42,26 @@ def main() -> None:
 
     from sparsejax import prune
     from sparsejax.config import DataConfig, PruneConfig, TrainConfig
-    from sparsejax.data import packing, sources, tokenization
+    from sparsejax.data import mixing, packing, preparation, sources, tokenization
     from sparsejax.models import bert, huggingface
-    from sparsejax.ner import metrics, tagging
-    from sparsejax.runtime import host_memory, steps
+    from sparsejax.ner import evaluation, tagging
+    from sparsejax.runtime import host_memory, parallel, steps
 
     if jax.default_backend() == "cpu":
         host_memory.keep_freed_memory()
-    data = DataConfig(dir=str(args.shared / "data/panx"), languages=LANGUAGES)
-    train_corpus = sources.load(data, "train", args.sentences)
-    test_corpus = sources.load(data, "test", 200)
+    data = DataConfig(dir=str(args.shared / "data/panx"), length=128)
     checkpoint = args.shared / "models/e5-small-39"
     tokenizer = tokenization.load_tokenizer(checkpoint)
     head_key, dropout_key = jax.random.split(jax.random.key(args.seed))
-    model = bert.BertConfig.from_dict(huggingface.read_config(checkpoint), len(sources.TAGS))
-    params, _ = huggingface.load(checkpoint, model, sources.TAGS, head_key)
+    sentences, test = (
+        preparation.prepare(sources.parts(data, split, LANGUAGES), tokenizer, data, limit)
+        for split, limit in (("train", args.sentences), ("test", 200))
+    )
+    labels = preparation.label_set(sentences)
+    model = bert.BertConfig.from_dict(huggingface.read_config(checkpoint), len(labels))
+    params, _ = huggingface.load(checkpoint, model, labels, head_key)
 
-    def encode(corpus: sources.Corpus) -> dict[str, tokenization.Encoded]:
-        return {c: tokenization.encode(part, tokenizer, 128) for c, part in corpus.items()}
-
-    train = tokenization.concatenate(list(encode(train_corpus).values()))
+    train = tokenization.concatenate([part.encoded for part in sentences.values()])
     order = np.random.default_rng([args.seed, 0]).permutation(len(train.lengths))
     packed = packing.pack(train, 128, tokenizer.pad_token_id, order)
     rows = packing.rows_per_step(packed, len(train.words), 32)
@@ -73,19 +73,23 @@ def main() -> None:
     params = jax.tree.map(jnp.asarray, params)
     state = steps.TrainState(params, tx.init(params), jnp.zeros([], jnp.int32))
     step = steps.make_train_step(model, tx, "float32", dropout_key)
-    for i, batch in enumerate(packing.epochs(packed, rows, args.epochs, args.seed), start=1):
+    orders = mixing.concatenation(len(packed.tokens), args.epochs, args.seed)
+    for i, batch in enumerate(packing.batches(packed, rows, orders), start=1):
         state, step_metrics = step(state, batch)
         if i % max(1, total // 10) == 0:
             print(f"step {i}/{total}  loss {float(step_metrics['loss']):.3f}", flush=True)
 
-    predict = steps.make_predict(model, "float32")
-    test = encode(test_corpus)
-    gold = {code: [s.tags for s in part] for code, part in test_corpus.items()}
+    mesh = parallel.row_mesh()
+    predict = tagging.make_predict(model, "float32", mesh)
+    test = preparation.relabelled(test, labels)
+    encoded = {code: part.encoded for code, part in test.items()}
+    everything = {code: np.ones(len(part.encoded.words), bool) for code, part in test.items()}
 
     def macro_f1(masks: prune.Masks) -> float:
         pruned = prune.apply_masks(state.params, masks)
-        tags = tagging.tag(predict, pruned, test, 128, tokenizer.pad_token_id)
-        return metrics.by_language(gold, tags)["macro"]["f1"]
+        pruned = parallel.replicate(pruned, mesh)
+        tags = tagging.tag(predict, pruned, encoded, 128, tokenizer.pad_token_id, mesh)
+        return evaluation.on(test, tags, labels, everything)["macro"]["f1"]
 
     learned = prune.scores_of(state.opt_state)
     weights = {prune.path(keys): leaf for keys, leaf in jax.tree.leaves_with_path(state.params)}

@@ -29,6 +29,7 @@ import time
 from pathlib import Path
 
 LANGUAGES = ("en", "de", "ru", "ar", "sw")
+TAGS = ("O", "B-PER", "I-PER", "B-ORG", "I-ORG", "B-LOC", "I-LOC")
 BATCH, LENGTH = 32, 128
 WARMUP = 3  # steps before the clock starts
 
@@ -38,8 +39,9 @@ def setup(shared: Path):
     from sparsejax.config import DataConfig
     from sparsejax.data import sources, tokenization
 
-    config = DataConfig(dir=str(shared / "data/panx"), languages=LANGUAGES, train_sentences=400)
-    corpus = sources.load(config, "train", config.train_sentences)
+    config = DataConfig(dir=str(shared / "data/panx"))
+    parts = sources.parts(config, "train", LANGUAGES)
+    corpus = {code: list(sources.take(part.open(), 400)) for code, part in parts.items()}
     checkpoint = shared / "models/e5-small-39"
     return corpus, tokenization.load_tokenizer(checkpoint), checkpoint
 
@@ -50,7 +52,7 @@ def sparsejax_side(shared: Path, seconds: float, method: str) -> dict[str, float
     import numpy as np
 
     from sparsejax.config import PruneConfig, TrainConfig
-    from sparsejax.data import packing, sources, tokenization
+    from sparsejax.data import mixing, packing, tokenization
     from sparsejax.models import bert, huggingface
     from sparsejax.runtime import host_memory, steps
 
@@ -58,10 +60,10 @@ def sparsejax_side(shared: Path, seconds: float, method: str) -> dict[str, float
         host_memory.keep_freed_memory()
     corpus, tokenizer, checkpoint = setup(shared)
     key = jax.random.key(0)
-    config = bert.BertConfig.from_dict(huggingface.read_config(checkpoint), len(sources.TAGS))
-    params, _ = huggingface.load(checkpoint, config, sources.TAGS, key)
+    config = bert.BertConfig.from_dict(huggingface.read_config(checkpoint), len(TAGS))
+    params, _ = huggingface.load(checkpoint, config, TAGS, key)
     encoded = tokenization.concatenate(
-        [tokenization.encode(part, tokenizer, LENGTH) for part in corpus.values()]
+        [tokenization.encode(part, tokenizer, LENGTH, TAGS) for part in corpus.values()]
     )
     order = np.random.default_rng(0).permutation(len(encoded.lengths))
     packed = packing.pack(encoded, LENGTH, tokenizer.pad_token_id, order)
@@ -72,8 +74,9 @@ def sparsejax_side(shared: Path, seconds: float, method: str) -> dict[str, float
     params = jax.tree.map(jnp.asarray, params)
     state = steps.TrainState(params, tx.init(params), jnp.zeros([], jnp.int32))
     step = steps.make_train_step(config, tx, "float32", key)
+    orders = mixing.concatenation(len(packed.tokens), 10**6, 0)
     count = pieces = 0
-    for batch in packing.epochs(packed, rows, 10**6, 0):
+    for batch in packing.batches(packed, rows, orders):
         state, metrics = step(state, batch)
         count += 1
         if count <= WARMUP:
@@ -91,8 +94,6 @@ def sparsejax_side(shared: Path, seconds: float, method: str) -> dict[str, float
 def pytorch_side(shared: Path, seconds: float) -> dict[str, float]:
     import torch
     import transformers
-
-    from sparsejax.data.sources import TAGS
 
     torch.manual_seed(0)
     torch.set_num_threads(len(os.sched_getaffinity(0)))

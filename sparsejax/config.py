@@ -1,8 +1,8 @@
-"""The configuration of a run: dataclasses, validation, YAML in and out, the command line.
+"""The configuration of a run: dataclasses, validation, YAML in and out.
 
-A value comes from the defaults below, then from the file of `--config`, then from flags; the later
-wins. YAML and flags go through the same conversion, and every mistake is a one-line `UserError`.
-Nothing here imports an array library, so `--help` answers at once.
+A value comes from the defaults below, then from the file of `--config`, then from flags
+(`command_line`); the later wins. YAML and flags go through the same conversion, and every mistake
+is a one-line `UserError`. Nothing here imports an array library, so `--help` answers at once.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import math
 import os
 import re
 import types
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -30,13 +30,20 @@ from sparsejax.errors import UserError
 class DataConfig:
     """Sentences to train and evaluate on. With neither dir nor hub: the embedded corpus."""
 
-    dir: str | None = None  # Local directory with <lang>/{train,dev,test}.tsv; wins over hub
+    dir: str | None = None  # Local directory with <lang>/{train,dev,test}; wins over hub
     hub: str | None = None  # Hugging Face dataset (or a local copy): one config per language
-    languages: tuple[str, ...] = ()  # Codes with spaces between; unset: all that the source has
-    train_sentences: int | None = None  # Per language at most, the first ones; none: all
+    languages: tuple[str, ...] = ()  # Codes to train on; unset: all that the source has
+    eval_languages: tuple[str, ...] = ()  # Codes to evaluate on; unset: those trained on
+    train_sentences: int | None = None  # Per language at most; none: all
     eval_sentences: int | None = None  # Per language and split at most; none: all
+    subsample: int | None = None  # Seed of a random choice of those sentences; none: the first ones
+    alpha: float = (
+        1.0  # Languages are drawn as their size ** alpha; 1: every sentence once an epoch
+    )
+    language_table: str | None = None  # YAML file with family, script, ... of your own languages
     length: int = 64  # Pieces per packed row, special tokens included
     cache: str | None = None  # Tokenised data; none: $SPARSEJAX_CACHE or ~/.cache/sparsejax
+    processes: int | None = None  # That tokenise; none: one per processor
 
 
 @dataclass(frozen=True)
@@ -104,9 +111,33 @@ class Config:
     overwrite: bool = False  # Replace the run that is already in output
 
 
+Kind = Literal["language", "script", "family", "unseen", "noise"]
+
+
 @dataclass(frozen=True)
-class _CommandLine(Config):
-    config: str | None = None  # YAML file with values for any of the fields; flags win over it
+class EvaluateDataConfig:
+    """Sentences to evaluate on. What is not set is as it was in the run."""
+
+    dir: str | None = None  # Local directory with <lang>/{train,dev,test}; wins over hub
+    hub: str | None = None  # Hugging Face dataset (or a local copy): one config per language
+    eval_languages: tuple[str, ...] = ()  # Codes of the languages
+    eval_sentences: int | None = None  # Per language at most; none: all
+    subsample: int | None = None  # Seed of a random choice of those sentences; none: the first ones
+    language_table: str | None = None  # YAML file with family, script, ... of your own languages
+    cache: str | None = None  # Tokenised data; none: $SPARSEJAX_CACHE or ~/.cache/sparsejax
+    processes: int | None = None  # That tokenise; none: one per processor
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """One evaluation of a saved run."""
+
+    data: EvaluateDataConfig = field(default_factory=EvaluateDataConfig)
+    split: Literal["train", "dev", "test"] = "test"  # Which sentences
+    perturb: tuple[Kind, ...] = ()  # Also with every entity replaced, in each of these ways
+    seed: int = 0  # Seed of the replacements
+    write: str | None = None  # Directory for the replaced sentences, as TSV and side by side
+    against: str | None = None  # Another run: the sentences on which the two differ
 
 
 def load(path: str | os.PathLike[str]) -> Config:
@@ -115,7 +146,7 @@ def load(path: str | os.PathLike[str]) -> Config:
     Raises:
       UserError: the file cannot be read, or a field is unknown, of the wrong type or out of range.
     """
-    config = _read(path)
+    config = read(path)
     try:
         validate(config)
     except UserError as error:
@@ -151,7 +182,11 @@ def settled(config: Config) -> Config:
     def absolute(path: str | None) -> str | None:
         return None if path is None else os.path.abspath(path)
 
-    data = dataclasses.replace(config.data, dir=absolute(config.data.dir))
+    data = dataclasses.replace(
+        config.data,
+        dir=absolute(config.data.dir),
+        language_table=absolute(config.data.language_table),
+    )
     model = dataclasses.replace(config.model, path=absolute(config.model.path))
     prune = dataclasses.replace(config.prune, masks=absolute(config.prune.masks))
     return dataclasses.replace(
@@ -159,49 +194,43 @@ def settled(config: Config) -> Config:
     )
 
 
-def parse(argv: Sequence[str] | None, prog: str, description: str) -> Config:
-    """The config of a command line: defaults, then `--config FILE`, then flags; validated.
-
-    Args:
-      argv: the arguments without the program's name; None: those of this process.
-      prog: the program's name, for `--help`.
-      description: what the program does, for `--help`.
-
-    Raises:
-      UserError: for the first mistake in the flags or the file.
-      SystemExit: with status 0, after `--help`.
-    """
-    flags = _flags(argv, prog, description)
-    path = flags.pop("config", None)
-    config: Config = _overlay(Config() if path is None else _read(path), flags)
-    validate(config)
-    return config
-
-
 def validate(config: Config) -> None:
     """Raises a UserError for the first field that is of the wrong type or out of range."""
-    for name, kind, value in _leaves(config):
-        converted = _convert(name, kind, value)
-        if converted != value:
-            raise UserError(f"{name}: {_show(value)} would be read back as {_show(converted)}")
-        for within, allowed, names in _RANGES:
-            if name in names.split() and value is not None and not within(value):
-                raise UserError(f"{name}: {_show(value)} is not {allowed}")
-    for language in config.data.languages:
-        # A code becomes a directory's name, so it must not be able to leave the directory.
-        if not re.fullmatch(r"[A-Za-z0-9_-]+", language):
-            raise UserError(
-                f"data.languages: {_show(language)} is not a language code"
-                " (letters, digits, - and _; one code per entry)"
-            )
-        if config.data.languages.count(language) > 1:
-            raise UserError(f"data.languages: {_show(language)} is listed twice; list it once")
+    check_ranges(config)
+    for name in ("languages", "eval_languages"):
+        check_codes(f"data.{name}", getattr(config.data, name))
     if config.model.width % config.model.heads:
         raise UserError(
             f"model.width: {config.model.width} is not divisible by"
             f" model.heads {config.model.heads}"
         )
     _validate_pruning(config.prune)
+
+
+def check_ranges(config: Any) -> None:
+    """Raises a UserError for the first field whose value alone is wrong; of any such dataclass."""
+    for name, kind, value in leaves(config):
+        converted = convert(name, kind, value)
+        if converted != value:
+            raise UserError(f"{name}: {show(value)} would be read back as {show(converted)}")
+        for within, allowed, names in _RANGES:
+            if name in names.split() and value is not None and not within(value):
+                raise UserError(f"{name}: {show(value)} is not {allowed}")
+
+
+def check_codes(name: str, codes: tuple[str, ...]) -> None:
+    """Raises a UserError for the first of these that is no language code, or is there twice."""
+    for code in codes:
+        # A code becomes a directory's name, so it must not be able to leave the directory.
+        if not re.fullmatch(r"[A-Za-z0-9_-]+", code):
+            raise UserError(
+                f"{name}: {show(code)} is not a language code"
+                " (letters, digits, - and _; one code per entry)"
+            )
+        if code in ("macro", "micro"):
+            raise UserError(f"{name}: {code!r} is the name of an average")
+        if codes.count(code) > 1:
+            raise UserError(f"{name}: {show(code)} is listed twice; list it once")
 
 
 def _validate_pruning(prune: PruneConfig) -> None:
@@ -222,7 +251,7 @@ def _validate_pruning(prune: PruneConfig) -> None:
             )
     elif not re.fullmatch(r"weights|heads|neurons|[1-9]\d*x[1-9]\d*", prune.pattern):
         raise UserError(
-            f"prune.pattern: {_show(prune.pattern)} is not weights, N:M, RxC, heads or neurons"
+            f"prune.pattern: {show(prune.pattern)} is not weights, N:M, RxC, heads or neurons"
         )
     if prune.method == "fixed" and (
         prune.pattern != "weights" or prune.embeddings or prune.scope == "global"
@@ -246,11 +275,15 @@ _RANGES: tuple[tuple[Callable[[Any], object], str, str], ...] = (
         "above 0",
         "train.learning_rate train.clip_norm prune.score_learning_rate",
     ),
-    (lambda value: 0 <= value <= 1, "in [0, 1]", "prune.begin prune.end train.warmup"),
+    (lambda value: 0 <= value <= 1, "in [0, 1]", "prune.begin prune.end train.warmup data.alpha"),
     (lambda value: 0 <= value < 1, "in [0, 1)", "prune.sparsity model.dropout"),
     (lambda value: 0 < value < 1, "in (0, 1)", "prune.threshold"),
-    (lambda value: 0 <= value < 2**32, "in [0, 2**32)", "seed"),
-    (lambda value: value >= 1, "at least 1", "data.train_sentences data.eval_sentences"),
+    (lambda value: 0 <= value < 2**32, "in [0, 2**32)", "seed data.subsample"),
+    (
+        lambda value: value >= 1,
+        "at least 1",
+        "data.train_sentences data.eval_sentences data.processes",
+    ),
     (lambda value: value >= 1, "at least 1", "model.layers model.width model.heads"),
     (lambda value: value >= 1, "at least 1", "model.intermediate prune.interval"),
     (lambda value: value >= 1, "at least 1", "train.epochs train.batch_size train.log_every"),
@@ -258,56 +291,65 @@ _RANGES: tuple[tuple[Callable[[Any], object], str, str], ...] = (
     (lambda value: value >= 6, "at least 6", "model.vocabulary"),
     # Two special tokens, and room for a word cut into pieces.
     (lambda value: value >= 8, "at least 8", "data.length"),
-    (lambda value: value.strip(), "a name", "data.dir data.hub data.cache"),
-    (lambda value: value.strip(), "a name", "model.path model.hub output prune.masks"),
+    (lambda value: value.strip(), "a name", "data.dir data.hub data.cache data.language_table"),
+    (
+        lambda value: value.strip(),
+        "a name",
+        "model.path model.hub output prune.masks write against",
+    ),
 )
 
 
-def _leaves(config: Any, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
+def leaves(config: Any, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
     """(dotted name, type, value) of every field that is not a section."""
     for name, kind in get_type_hints(type(config)).items():
         value = getattr(config, name)
         if dataclasses.is_dataclass(kind):
-            yield from _leaves(value, f"{prefix}{name}.")
+            yield from leaves(value, f"{prefix}{name}.")
         else:
             yield prefix + name, kind, value
 
 
-def _overlay(base: Any, values: Any, prefix: str = "") -> Any:
-    """`base` with the fields of a nested mapping replaced."""
+def overlay(base: Any, values: Any, prefix: str = "", root: Any = None) -> Any:
+    """`base`, a dataclass, with the fields of a nested mapping replaced.
+
+    Raises:
+      UserError: a field that is unknown or of the wrong type; ranges are for `validate`.
+    """
+    root = base if root is None else root
     if not isinstance(values, dict):
         section = f"{prefix[:-1]}: " if prefix else ""
-        raise UserError(f"{section}{_show(values)} is not a mapping of fields to values")
+        raise UserError(f"{section}{show(values)} is not a mapping of fields to values")
     kinds = get_type_hints(type(base))
     changes = {}
     for name, value in values.items():
         dotted = f"{prefix}{name}"
         if name not in kinds:
-            raise UserError(f"unknown field {dotted}{_did_you_mean(dotted, Config())}")
+            raise UserError(f"unknown field {dotted}{did_you_mean(dotted, root)}")
         if dataclasses.is_dataclass(kinds[name]):
-            changes[name] = _overlay(getattr(base, name), value, f"{dotted}.")
+            changes[name] = overlay(getattr(base, name), value, f"{dotted}.", root)
         else:
-            changes[name] = _convert(dotted, kinds[name], value)
+            changes[name] = convert(dotted, kinds[name], value)
     return dataclasses.replace(base, **changes)
 
 
 _NOUNS = {int: "a whole number", bool: "true or false", str: "text (quote it in YAML)"}
 
 
-def _convert(name: str, kind: Any, value: Any) -> Any:
+def convert(name: str, kind: Any, value: Any) -> Any:
     """`value`, as YAML gives it, as the type of the field `name`; or a UserError."""
     if isinstance(kind, types.UnionType):  # X | None, the only union here
         if value is None or value in ("none", "None"):  # what flags and Python's users write
             return None
-        return _convert(name, get_args(kind)[0], value)
+        return convert(name, get_args(kind)[0], value)
     if get_origin(kind) is Literal:
         if value not in get_args(kind):
-            raise UserError(f"{name}: {_show(value)} is not one of {', '.join(get_args(kind))}")
+            raise UserError(f"{name}: {show(value)} is not one of {', '.join(get_args(kind))}")
         return value
     if get_origin(kind) is tuple:
         if not isinstance(value, (list, tuple)):
-            raise UserError(f"{name}: {_show(value)} is not a list, such as [en, de]")
-        return tuple(_convert(name, get_args(kind)[0], item) for item in value)
+            raise UserError(f"{name}: {show(value)} is not a list, such as [en, de]")
+        return tuple(convert(name, get_args(kind)[0], item) for item in value)
     if kind is float:
         try:
             # PyYAML reads 1e-4 (no dot) as text, so text that spells a number is one.
@@ -315,21 +357,21 @@ def _convert(name: str, kind: Any, value: Any) -> Any:
         except (TypeError, ValueError, OverflowError):
             number = math.nan
         if not math.isfinite(number):
-            raise UserError(f"{name}: {_show(value)} is not a finite number")
+            raise UserError(f"{name}: {show(value)} is not a finite number")
         return number
     if type(value) is not kind:  # not isinstance: True is an int
-        raise UserError(f"{name}: {_show(value)} is not {_NOUNS[kind]}")
+        raise UserError(f"{name}: {show(value)} is not {_NOUNS[kind]}")
     return value
 
 
-def _show(value: Any) -> str:
+def show(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
-def _did_you_mean(name: str, config: Config, dashes: str = "") -> str:
+def did_you_mean(name: str, config: Any, dashes: str = "") -> str:
     """' (did you mean prune.sparsity?)': the name in another section, else the nearest; or ''."""
-    known = [dotted for dotted, _, _ in _leaves(config)]
+    known = [dotted for dotted, _, _ in leaves(config)]
     near = [dotted for dotted in known if dotted.split(".")[-1] == name.split(".")[-1]]
     near += difflib.get_close_matches(name, known, n=1)
     return f" (did you mean {dashes}{near[0]}?)" if near else ""
@@ -349,7 +391,7 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def _read(path: str | os.PathLike[str]) -> Config:
+def read(path: str | os.PathLike[str]) -> Config:
     """The defaults overlaid by a YAML file, each field converted but no range checked."""
     try:
         values = yaml.load(Path(path).read_text(encoding="utf-8"), _Loader)
@@ -362,96 +404,7 @@ def _read(path: str | os.PathLike[str]) -> Config:
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # not UTF-8, no such date, ...
         raise UserError(f"{path}: is not YAML: {' '.join(str(error).split())}") from None
     try:
-        config: Config = _overlay(Config(), {} if values is None else values)  # None: empty file
+        config: Config = overlay(Config(), {} if values is None else values)  # None: empty file
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
     return config
-
-
-class _Words(tuple[str, ...]):
-    """What followed a flag, not yet converted."""
-
-
-def _flags(argv: Sequence[str] | None, prog: str, description: str) -> dict[str, Any]:
-    """The flags that were given, as the nested mapping that a YAML file would hold.
-
-    tyro splits the arguments and writes `--help`. It leaves the words of every flag unconverted
-    (any number of them, so it has nothing to complain about): the conversion and the errors are
-    those of YAML, and one line each, where tyro would print a box.
-    """
-    import tyro  # here: only the command line needs it
-
-    registry = tyro.constructors.ConstructorRegistry()
-
-    @registry.primitive_rule
-    def keep_words(
-        info: tyro.constructors.PrimitiveTypeInfo,
-    ) -> tyro.constructors.PrimitiveConstructorSpec[Any] | None:
-        if dataclasses.is_dataclass(info.type):
-            return None
-        return tyro.constructors.PrimitiveConstructorSpec(
-            nargs="*",
-            metavar=_metavar(info.type),
-            instance_from_str=_Words,
-            is_instance=lambda value: True,
-            str_from_instance=lambda value: [str(value).lower()] if value != () else [],
-        )
-
-    parsed, unknown = tyro.cli(
-        _CommandLine,
-        prog=prog,
-        description=description,
-        args=argv,
-        return_unknown_args=True,
-        use_underscores=True,  # in --help, so that flags look like the fields of the YAML
-        registry=registry,
-        config=(tyro.conf.FlagConversionOff,),  # else bool flags would not reach the rule
-    )
-    for argument in unknown:
-        if not argument.startswith("-"):
-            raise UserError(f"unexpected argument {_show(argument)}; a flag starts with --")
-        flag = argument.split("=")[0]
-        name = flag.lstrip("-").replace("-", "_")
-        raise UserError(f"unknown flag {flag}{_did_you_mean(name, parsed, '--')}")
-    flags: dict[str, Any] = {}
-    for name, kind, words in _leaves(parsed):
-        if isinstance(words, _Words):
-            *sections, last = name.split(".")
-            section = flags
-            for part in sections:
-                section = section.setdefault(part, {})
-            section[last] = _from_words(name, kind, words)
-    return flags
-
-
-def _metavar(kind: Any) -> str:
-    if isinstance(kind, types.UnionType):
-        return f"{_metavar(get_args(kind)[0])}|none"
-    if get_origin(kind) is Literal:
-        return f"{{{','.join(get_args(kind))}}}"
-    if get_origin(kind) is tuple:
-        return f"{_metavar(get_args(kind)[0])} ..."
-    if kind is bool:
-        return "[{true,false}]"
-    return getattr(kind, "__name__", str(kind)).upper()
-
-
-def _from_words(name: str, kind: Any, words: _Words) -> Any:
-    """The words of a flag as YAML would have read them."""
-    if kind is bool and not words:
-        return True
-    if not words:
-        raise UserError(f"{name}: --{name} needs a value")
-    if get_origin(kind) is tuple:
-        return list(words)
-    if len(words) > 1:
-        raise UserError(f"{name}: --{name} takes one value, not {_show(' '.join(words))}")
-    (word,) = words
-    if kind is bool:
-        return {"true": True, "false": False}.get(word.lower(), word)
-    if kind is int or int in get_args(kind):
-        try:
-            return int(word)
-        except ValueError:
-            return word  # _convert complains
-    return word

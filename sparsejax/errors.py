@@ -1,7 +1,47 @@
-"""The one exception that is the user's to fix."""
+"""What ends a program in one line: mistakes of the user's, a disk that fails, Ctrl-C."""
 
 from __future__ import annotations
+
+import contextlib
+import errno
+import sys
+from collections.abc import Iterator
 
 
 class UserError(Exception):
     """A mistake of the user's, said in one line: what, the value, what to do."""
+
+
+def short(text: str) -> str:
+    """A value as messages show it: quoted, on one line, and cut if it is long."""
+    return repr(text if len(text) <= 60 else text[:60] + "...")
+
+
+# A full disk, a directory that became read-only, a mount that vanished.
+_DISK_ERRORS = (
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EROFS,
+    errno.EACCES,
+    errno.EIO,
+    errno.ESTALE,
+)
+
+
+@contextlib.contextmanager
+def one_line(stopped: str) -> Iterator[None]:
+    """The frame of a program: what is no fault of the program's ends it with one line, status 1.
+
+    Args:
+      stopped: what is said after Ctrl-C.
+    """
+    try:
+        yield
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    except OSError as error:
+        if error.errno not in _DISK_ERRORS:
+            raise
+        sys.exit(f"error: {error.filename or 'output'}: {error.strerror}")
+    except KeyboardInterrupt:
+        sys.exit(stopped)

@@ -74,3 +74,31 @@ def test_one_shot_damage(shared: Path, tmp_path: Path) -> None:
     assert set(scores) == {"movement", "magnitude", "random"}
     assert len({of["0"] for of in scores.values()}) == 1  # nothing removed: the same model
     assert all(set(of) == {"0", "0.05", "0.1", "0.25", "0.5"} for of in scores.values())
+
+
+@pytest.mark.slow
+def test_evaluate_speed(shared: Path, tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    out = tmp_path / "speed.json"
+    line = [sys.executable, str(BENCH / "evaluate_speed.py"), "--shared", str(shared)]
+    subprocess.run(
+        [*line, "--out", str(out), "--repeats", "1", "--sentences", "2"], check=True, timeout=900
+    )
+    report = json.loads(out.read_text())
+    assert len(report["sentences_per_second"]) == 3 and report["sentences"] == 16
+    assert all(rate > 0 for rate in report["sentences_per_second"].values())
+
+
+@pytest.mark.slow
+def test_prepare_data(shared: Path, tmp_path: Path) -> None:
+    for code in ("jv", "yo"):
+        (tmp_path / "data" / code).mkdir(parents=True)
+        text = (shared / "data/panx" / code / "train.tsv").read_text("utf-8")
+        (tmp_path / "data" / code / "train.tsv").write_text(text, "utf-8")
+    line = [sys.executable, str(BENCH / "prepare_data.py"), "--data", str(tmp_path / "data")]
+    line += ["--model", str(shared / "models/e5-small-39"), "--out", str(tmp_path / "out.json")]
+    subprocess.run(line, check=True, timeout=900)
+    report = json.loads((tmp_path / "out.json").read_text())
+    for found in (report["first"], report["second"]):
+        assert (found["languages"], found["sentences"]) == (2, 200)
+        assert 0.5 < found["row_share_filled"] <= 1

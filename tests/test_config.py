@@ -13,14 +13,15 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from sparsejax import config as config_module
+from sparsejax.command_line import parse
 from sparsejax.config import (
     Config,
     DataConfig,
+    EvaluateConfig,
     ModelConfig,
     PruneConfig,
     TrainConfig,
     load,
-    parse,
     save,
     validate,
 )
@@ -383,7 +384,7 @@ def test_save_writes_every_field_and_leaves_nothing_else(tmp_path: Path) -> None
     save(Config(seed=2), path)
     assert load(path) == Config(seed=2)
     assert [entry.name for entry in tmp_path.iterdir()] == ["config.yaml"]
-    for name, _, _ in config_module._leaves(Config()):
+    for name, _, _ in config_module.leaves(Config()):
         assert re.search(rf"^ *{name.split('.')[-1]}:", path.read_text(), re.MULTILINE)
 
 
@@ -424,7 +425,11 @@ def test_every_number_and_name_has_a_range() -> None:
     ranged = sorted(name for _, _, names in config_module._RANGES for name in names.split())
     assert ranged == sorted(
         name
-        for name, kind, _ in config_module._leaves(Config())
+        for name, kind in {
+            name: kind
+            for config in (Config(), EvaluateConfig())
+            for name, kind, _ in config_module.leaves(config)
+        }.items()
         if kind in (int, float, int | None, str | None)
     )
 
@@ -458,7 +463,7 @@ def test_shipped_configs_say_what_they_should() -> None:
 
 def test_help_names_every_field() -> None:
     code = (
-        "import sys; from sparsejax.config import parse;"
+        "import sys; from sparsejax.command_line import parse;"
         "parse(sys.argv[1:], 'python -m sparsejax.train', 'Trains a tagger.')"
     )
     done = subprocess.run(
@@ -470,7 +475,7 @@ def test_help_names_every_field() -> None:
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert "Trains a tagger." in done.stdout and "--config STR" in done.stdout
-    for name, _, _ in config_module._leaves(Config()):
+    for name, _, _ in config_module.leaves(Config()):
         assert f"--{name} " in done.stdout
     # The comments of the fields are there.
     assert "Final fraction of zeros in the targets" in done.stdout
@@ -478,7 +483,7 @@ def test_help_names_every_field() -> None:
 
 def test_import_is_light() -> None:
     code = (
-        "import sys; from sparsejax.config import parse; parse(['--seed', '1'], 'x', 'y');"
+        "import sys; from sparsejax.command_line import parse; parse(['--seed', '1'], 'x', 'y');"
         "print(*{name.split('.')[0] for name in sys.modules})"
     )
     done = subprocess.run(

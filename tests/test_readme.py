@@ -1,4 +1,4 @@
-"""Every command and every snippet of the README and of docs/pruning.md does what it says."""
+"""Every command and every snippet of the README and of the guides in docs does what it says."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def blocks(language: str, text: str = TEXT) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", text, flags=re.DOTALL)
 
 
-def commands() -> list[str]:
-    lines = "".join(blocks("bash")).replace("\\\n", " ").splitlines()
+def commands(text: str = TEXT) -> list[str]:
+    lines = "".join(blocks("bash", text)).replace("\\\n", " ").splitlines()
     return [part.strip() for line in lines for part in line.split("&&")]
 
 
@@ -37,7 +37,13 @@ def test_the_two_commands_stand_at_the_top() -> None:
     ]
 
 
-TRAIN = [c for c in commands() if c.startswith("python -m sparsejax.train ")]
+DATA, EVALUATION = (
+    (README.parent / f"docs/{name}.md").read_text("utf-8") for name in ("data", "evaluation")
+)
+EVERY = [*commands(), *commands(DATA), *commands(EVALUATION)]
+TRAIN = [c for c in EVERY if c.startswith("python -m sparsejax.train ")]
+EVALUATE = [c for c in EVERY if c.startswith("python -m sparsejax.evaluate ")]
+EVALUATE_FLAGS = re.findall(r"^\| `(--.*?)` \|", EVALUATION, flags=re.MULTILINE)
 FLAGS = re.findall(r"^\| `(--.*?)` \|", TEXT, flags=re.MULTILINE)
 
 
@@ -55,7 +61,14 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
             (root / "data" / code / f"{split}.tsv").write_text(text, "utf-8")
     model = ["--data.length", "128", "--output", str(root / "run")]
     run(["python", "-m", "sparsejax.train", *model, *SMALL.split()], root)
-    return {"DATA": str(root / "data"), "MODEL": str(root / "run/model"), "RUN": str(root / "run")}
+    run(["python", "-m", "sparsejax.train", *model[:-1], str(root / "other"), *SMALL.split()], root)
+    return {
+        "DATA": str(root / "data"),
+        "MODEL": str(root / "run/model"),
+        "RUN": str(root / "run"),
+        "OTHER": str(root / "other"),
+        "OUT": str(root / "out"),
+    }
 
 
 def run(words: list[str], where: Path) -> None:
@@ -67,11 +80,30 @@ def run(words: list[str], where: Path) -> None:
 @pytest.mark.parametrize("command", TRAIN)
 def test_command(command: str, inputs: dict[str, str], tmp_path: Path) -> None:
     (tmp_path / "configs").symlink_to(README.parent / "configs")
-    words = [
+    words = filled(command, inputs)
+    run([*words, *SMALL.split(), "--output", str(tmp_path / "run")], tmp_path)
+
+
+def filled(command: str, inputs: dict[str, str]) -> list[str]:
+    return [
         re.sub(r"^[A-Z]+\b", lambda m: inputs.get(m[0], m[0]), word)
         for word in shlex.split(command)
     ]
-    run([*words, *SMALL.split(), "--output", str(tmp_path / "run")], tmp_path)
+
+
+def test_evaluations(
+    inputs: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In one process: each of the commands, then all the flags at once."""
+    from sparsejax import evaluate
+
+    assert len(EVALUATE) >= 4 and len(EVALUATE_FLAGS) >= 7
+    monkeypatch.chdir(tmp_path)
+    for command in [*EVALUATE, f"python -m sparsejax.evaluate RUN {' '.join(EVALUATE_FLAGS)}"]:
+        python, m, module, *words = filled(command, inputs)
+        assert (python, m, module) == ("python", "-m", "sparsejax.evaluate")
+        evaluate.main(words)
+    assert (Path(inputs["OUT"]) / "noise/sw").is_dir()
 
 
 # Those that go with any other; the rest choose what to prune and how.

@@ -1,25 +1,18 @@
-"""Tokenised sentences on disk, keyed by everything that decides them."""
+"""Arrays on disk that can be made again: whole files or none, damaged ones made anew."""
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import hashlib
-import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
-from sparsejax.data.sources import Sentence
-from sparsejax.data.tokenization import Encoded, encode
 from sparsejax.errors import UserError
-
-VERSION = "1"  # of `encode` and of the file's layout: raised with every change of either
 
 
 def default_directory() -> Path:
@@ -33,64 +26,44 @@ def default_directory() -> Path:
         raise UserError("data.cache: there is no home directory; pass --data.cache") from None
 
 
-def encoder(
-    tokenizer: Any, length: int, directory: str | None
-) -> Callable[[Sequence[Sentence]], Encoded]:
-    """`tokenization.encode` for one tokenizer and length, remembered on disk.
-
-    A damaged file is rebuilt. A directory that cannot be written costs the cache and nothing else.
-
-    Args:
-      directory: of the cache; None: `default_directory()`.
-    """
-    where = default_directory() if directory is None else Path(directory)
-    special = (tokenizer.cls_token_id, tokenizer.sep_token_id, tokenizer.unk_token_id)
-    rules = f"{VERSION} {length} {special} {tokenizer.backend_tokenizer.to_str()}"
-
-    def encode_cached(sentences: Sequence[Sentence]) -> Encoded:
-        path = where / f"encoded-{_key(rules, sentences)}.safetensors"
-        found = _read(path)
-        if found is None:
-            found = encode(sentences, tokenizer, length)
-            _write(path, found)
-        return found
-
-    return encode_cached
+def write(path: Path, arrays: Mapping[str, np.ndarray], note: str) -> None:
+    """As `write_whole`; where that fails, the cache is lost and nothing else."""
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, arrays, note)
 
 
-def _key(rules: str, sentences: Sequence[Sentence]) -> str:
-    digest = hashlib.blake2b(rules.encode(), digest_size=20)
-    # JSON, where a word ends is part of the text: no two corpora run together into the same bytes.
-    for sentence in sentences:
-        digest.update(json.dumps(sentence).encode())
-    return digest.hexdigest()
-
-
-def _write(path: Path, encoded: Encoded) -> None:
-    arrays = {f.name: getattr(encoded, f.name) for f in dataclasses.fields(Encoded)}
+def write_whole(path: Path, arrays: Mapping[str, np.ndarray], note: str) -> None:
+    """Writes arrays and a text; the file is either the old one or the new one, never a half."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with contextlib.suppress(OSError, SafetensorError):
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            save_file(arrays, temporary, metadata={"checksum": _checksum(arrays)})
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+    try:
+        metadata = {"note": note, "checksum": _checksum(arrays, note)}
+        # As they are in memory, so that what is not contiguous would be written wrong.
+        whole = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+        # Not save_file: its files are for their owner alone, and a full disk is no OSError there.
+        temporary.write_bytes(save(whole, metadata=metadata))
+        os.replace(temporary, path)
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
 
 
-def _read(path: Path) -> Encoded | None:
+def read(path: Path) -> tuple[dict[str, np.ndarray], str] | None:
+    """What `write` wrote; None where it is not there or is not what was written."""
     try:
         with safe_open(path, framework="np") as file:
-            arrays = {f.name: file.get_tensor(f.name) for f in dataclasses.fields(Encoded)}
-            whole = (file.metadata() or {}).get("checksum") == _checksum(arrays)
-    except (OSError, SafetensorError):
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            metadata = file.metadata() or {}
+    except (OSError, SafetensorError, AttributeError, TypeError):  # the last: a type NumPy lacks
         return None
-    return Encoded(**arrays) if whole else None
+    note = metadata.get("note", "")
+    return (arrays, note) if metadata.get("checksum") == _checksum(arrays, note) else None
 
 
-def _checksum(arrays: dict[str, np.ndarray]) -> str:
-    digest = hashlib.blake2b(digest_size=16)
+def _checksum(arrays: Mapping[str, np.ndarray], note: str) -> str:
+    digest = hashlib.blake2b(note.encode(), digest_size=16)
     for name in sorted(arrays):
-        digest.update(f"{name} {arrays[name].dtype} {arrays[name].shape}".encode())
-        digest.update(arrays[name].tobytes())
+        array = np.ascontiguousarray(arrays[name])
+        digest.update(f"{name} {array.dtype} {array.shape}".encode())
+        digest.update(array.view(np.uint8).data if array.size else b"")
     return digest.hexdigest()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -45,15 +45,26 @@ def rows_per_step(packed: Packed, sentences: int, batch_size: int) -> int:
     return min(rows, max(1, round(batch_size * rows / sentences)))
 
 
-def epochs(packed: Packed, size: int, number: int, seed: int) -> Iterator[dict[str, np.ndarray]]:
-    """Batches of `size` rows, every row once in each of `number` epochs, in a new order each time.
+def batches(
+    packed: Packed, size: int, orders: Iterable[np.ndarray]
+) -> Iterator[dict[str, np.ndarray]]:
+    """Batches of `size` rows: the rows of each epoch in its order (see `mixing`).
 
     The last batch of an epoch is filled up with empty rows.
     """
-    for epoch in range(number):
-        order = np.random.default_rng([seed, 1, epoch]).permutation(len(packed.tokens))
+    for order in orders:
         for begin in range(0, len(order), size):
             yield packed.batch(order[begin : begin + size], size)
+
+
+def stack(parts: Sequence[Packed]) -> Packed:
+    """The rows of all parts, in order."""
+    rows = np.cumsum([0] + [part.tokens.size for part in parts[:-1]])
+    names = ("tokens", "positions", "segments", "labels")
+    return Packed(
+        **{name: np.concatenate([getattr(part, name) for part in parts]) for name in names},
+        index=np.concatenate([part.index + begin for part, begin in zip(parts, rows, strict=True)]),
+    )
 
 
 def best_fit(lengths: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray, int]:
@@ -121,11 +132,10 @@ def pack(encoded: Encoded, length: int, pad: int, order: np.ndarray | None = Non
     )
 
 
-def unpack(values: np.ndarray, packed: Packed, encoded: Encoded) -> list[np.ndarray]:
-    """One array per sentence with the value at each word's first piece; inverse of `pack`.
+def unpack(values: np.ndarray, packed: Packed, encoded: Encoded) -> np.ndarray:
+    """The value at the first piece of each word, [words] in the order of the text.
 
     Args:
       values: [rows, length], one value per packed position.
     """
-    at_words = values.reshape(-1)[packed.index][encoded.labels != IGNORE]
-    return np.split(at_words, np.cumsum(encoded.words)[:-1])
+    return values.reshape(-1)[packed.index][encoded.labels != IGNORE]

@@ -6,11 +6,11 @@ import collections
 import dataclasses
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from sparsejax.data.sources import TAGS, Sentence
+from sparsejax.data.sentences import Sentence
 from sparsejax.errors import UserError
 
 IGNORE = -100
@@ -33,17 +33,14 @@ class Encoded:
     labels: np.ndarray  # int32 [pieces]: tag id on the first piece of a word, else IGNORE
     lengths: np.ndarray  # int32 [chunks]: pieces of each chunk
     words: np.ndarray  # int32 [sentences]: words of each sentence
-    repairs: np.ndarray  # int64 [3]: how often each of REPAIRS was needed
+    repairs: np.ndarray  # int64 [4]: how often each of REPAIRS was needed
 
     REPAIRS = (
         "words without a piece became the unknown piece",
         "words with more pieces than a row were shortened",
         "sentences longer than a row were split between words",
+        "I- tags that continued no entity became B-",  # by the reader of the sentences
     )
-
-    def repair_notes(self) -> list[str]:
-        """What was changed to make the sentences fit, one line each; empty if nothing was."""
-        return [f"{n:,} {what}" for n, what in zip(self.repairs, self.REPAIRS, strict=True) if n]
 
 
 def concatenate(parts: Sequence[Encoded]) -> Encoded:
@@ -54,13 +51,30 @@ def concatenate(parts: Sequence[Encoded]) -> Encoded:
     return Encoded(**joined)
 
 
-def encode(sentences: Sequence[Sentence], tokenizer: Any, length: int) -> Encoded:
+class Pieces(NamedTuple):
+    """What `encode` needs of a tokenizer; unlike the whole of it, cheap to send to a process."""
+
+    backend_tokenizer: Any
+    unk_token_id: int
+    cls_token_id: int
+    sep_token_id: int
+
+
+def pieces_of(tokenizer: Any) -> Pieces:
+    """The part of a fast Hugging Face tokenizer that `encode` needs."""
+    return Pieces(*(getattr(tokenizer, name) for name in Pieces._fields))
+
+
+def encode(
+    sentences: Sequence[Sentence], tokenizer: Any, length: int, labels: Sequence[str]
+) -> Encoded:
     """Tokenises sentences into chunks of at most `length` pieces, special pieces included.
 
     Args:
       sentences: words with their tags.
-      tokenizer: a fast Hugging Face tokenizer with `cls_token` and `sep_token`.
+      tokenizer: `Pieces`, or a fast Hugging Face tokenizer with `cls_token` and `sep_token`.
       length: of a packed row.
+      labels: the tags, whose places are the label ids.
     """
     unknown, first, last = (
         tokenizer.unk_token_id,
@@ -68,11 +82,11 @@ def encode(sentences: Sequence[Sentence], tokenizer: Any, length: int) -> Encode
         tokenizer.sep_token_id,
     )
     room = length - 2
-    tag_ids = {tag: i for i, tag in enumerate(TAGS)}
+    tag_ids = {tag: i for i, tag in enumerate(labels)}
     tokens: list[int] = []
-    labels: list[int] = []
+    targets: list[int] = []
     lengths: list[int] = []
-    repairs = [0, 0, 0]
+    repairs = [0] * len(Encoded.REPAIRS)
     # The backend does what `tokenizer(..., is_split_into_words=True)` does, without its copies.
     backend = tokenizer.backend_tokenizer
     truncation, padding = backend.truncation, backend.padding
@@ -92,7 +106,7 @@ def encode(sentences: Sequence[Sentence], tokenizer: Any, length: int) -> Encode
             pieces[word].append(piece)
         size, chunks = 0, 1
         tokens.append(first)
-        labels.append(IGNORE)
+        targets.append(IGNORE)
         for word, tag in zip(pieces, sentence.tags, strict=True):
             if not word:
                 word.append(unknown)
@@ -102,20 +116,20 @@ def encode(sentences: Sequence[Sentence], tokenizer: Any, length: int) -> Encode
                 repairs[1] += 1
             if size + len(word) > room:
                 tokens += (last, first)
-                labels += (IGNORE, IGNORE)
+                targets += (IGNORE, IGNORE)
                 lengths.append(size + 2)
                 size, chunks = 0, chunks + 1
             tokens += word
-            labels.append(tag_ids[tag])
-            labels += [IGNORE] * (len(word) - 1)
+            targets.append(tag_ids[tag])
+            targets += [IGNORE] * (len(word) - 1)
             size += len(word)
         tokens.append(last)
-        labels.append(IGNORE)
+        targets.append(IGNORE)
         lengths.append(size + 2)
         repairs[2] += chunks > 1
     return Encoded(
         tokens=np.array(tokens, np.int32),
-        labels=np.array(labels, np.int32),
+        labels=np.array(targets, np.int32),
         lengths=np.array(lengths, np.int32),
         words=np.array([len(s.words) for s in sentences], np.int32),
         repairs=np.array(repairs, np.int64),

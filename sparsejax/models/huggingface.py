@@ -13,8 +13,10 @@ import jax
 import numpy as np
 
 from sparsejax.config import ModelConfig
+from sparsejax.data.tokenization import load_tokenizer
 from sparsejax.errors import UserError
 from sparsejax.models import bert
+from sparsejax.ner.spans import entity_types
 
 # (Hugging Face's name, our path, whether the matrix is transposed: PyTorch stores [out, in]).
 # `{i}` is a layer's number. A name may carry the prefix `bert.`.
@@ -127,6 +129,37 @@ def read_config(directory: Path) -> dict[str, Any]:
     return raw
 
 
+def read_labels(directory: Path) -> tuple[str, ...]:
+    """The tags of a checkpoint's classifier in the order of its outputs; () if they are no tags."""
+    found: Any = read_config(directory).get("id2label")
+    try:
+        labels = tuple(found[str(i)] for i in range(len(found)))
+        entity_types(labels)
+    except (TypeError, KeyError, AttributeError, UserError):  # no such field, or LABEL_0, LABEL_1
+        return ()
+    return labels
+
+
+def load_shape(directory: Path, num_labels: int) -> tuple[Any, bert.BertConfig]:
+    """Tokenizer and configuration of a checkpoint, for so many labels.
+
+    Raises:
+      UserError: one of them is missing, damaged or unsupported, or they do not fit each other.
+    """
+    raw = read_config(directory)
+    try:
+        shape = bert.BertConfig.from_dict(raw, num_labels)
+    except UserError as error:
+        raise UserError(f"{directory}/{error}") from None
+    tokenizer = load_tokenizer(directory)
+    if len(tokenizer) > shape.vocab_size:
+        raise UserError(
+            f"{directory}: the tokenizer has {len(tokenizer)} pieces, more than the "
+            f"{shape.vocab_size} word embeddings (vocab_size)"
+        )
+    return tokenizer, shape
+
+
 def load(
     directory: Path, config: bert.BertConfig, labels: Sequence[str], key: jax.Array
 ) -> tuple[bert.Params, list[str]]:
@@ -215,14 +248,16 @@ def save(
       config, labels: of the model; label i is the meaning of logit i.
       tokenizer: saved beside the weights.
     """
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save as to_bytes
 
     tensors = {}
     for keys, leaf in jax.tree.leaves_with_path(params):
         name, transpose = _theirs(_path(keys))
         value = np.asarray(leaf)
         tensors[name] = np.ascontiguousarray(value.T if transpose else value)
-    save_file(tensors, directory / "model.safetensors", metadata={"format": "pt"})
+    # Not save_file: its files are for their owner alone, and a full disk is no OSError there.
+    content = to_bytes(tensors, metadata={"format": "pt"})
+    (directory / "model.safetensors").write_bytes(content)
     raw = {f: getattr(config, f) for f in config.__dataclass_fields__ if f != "num_labels"}
     raw |= {
         "architectures": ["BertForTokenClassification"],

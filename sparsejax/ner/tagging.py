@@ -1,48 +1,96 @@
-"""From a model and tokenised sentences to one tag per word."""
+"""From a model and tokenised sentences to a tag for every word."""
 
 from __future__ import annotations
 
+import collections
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from sparsejax.data.packing import pack, unpack
-from sparsejax.data.sources import TAGS
 from sparsejax.data.tokenization import Encoded, concatenate
+from sparsejax.models import bert
+from sparsejax.runtime import parallel
 
-MAX_ROWS = 32  # a batch: large enough to keep a device busy, small enough for any of them
+MAX_ROWS = 32  # on each device: enough to keep it busy, few enough for any of them
+IN_FLIGHT = 4  # batches sent to the devices before the first is fetched
+
+Batch = Mapping[str, Any]
+Predict = Callable[[Any, Batch], tuple[jax.Array, jax.Array]]
+
+
+class Tagged(NamedTuple):
+    """What a model says of every word of some sentences, laid end to end."""
+
+    ids: np.ndarray  # int32 [words]: label ids
+    confidence: np.ndarray  # float32 [words]: probability of that label
+
+
+def make_predict(config: bert.BertConfig, dtype: str, mesh: Mesh) -> Predict:
+    """The compiled prediction: (params, batch) -> label ids int32, probabilities float32.
+
+    Both are [rows, length], and whole on every device, so that every process reads all of them.
+    """
+
+    def predict(params: bert.Params, batch: Batch) -> tuple[jax.Array, jax.Array]:
+        logits = bert.apply(
+            config, params, batch["tokens"], batch["positions"], batch["segments"], dtype=dtype
+        )
+        probabilities = jax.nn.softmax(logits.astype(jnp.float32))
+        return jnp.argmax(logits, axis=-1).astype(jnp.int32), jnp.max(probabilities, axis=-1)
+
+    return jax.jit(predict, out_shardings=NamedSharding(mesh, PartitionSpec()))
 
 
 def tag(
-    predict: Callable[[Any, Mapping[str, Any]], Any],
+    predict: Predict,
     params: Any,
     parts: Mapping[str, Encoded],
     length: int,
     pad: int,
-) -> dict[str, list[list[str]]]:
+    mesh: Mesh,
+    show: Callable[[int, int], None] = lambda done, total: None,
+) -> dict[str, Tagged]:
     """Tags every word of every sentence once; all languages share their packed rows.
 
     Args:
-      predict: (params, batch) -> label ids int32 [rows, length].
-      params: of the model.
+      predict: see `make_predict`.
+      params: of the model, on the devices of `mesh`.
       parts: tokenised sentences by language.
       length: of a row.
       pad: id of the padding piece.
-
-    Returns:
-      By language, in the sentences' order, a tag per word.
+      mesh: the devices, which divide the rows among themselves.
+      show: is told how many rows are done, of how many.
     """
     together = concatenate(list(parts.values()))
     packed = pack(together, length, pad)
-    size = min(MAX_ROWS, len(packed.tokens))
-    numbers = np.arange(len(packed.tokens))
-    # All are dispatched before one is fetched: the device computes while the host lays out rows.
-    batches = [
-        predict(params, packed.batch(numbers[begin : begin + size], size))
-        for begin in range(0, len(numbers), size)
+    rows, devices = len(packed.tokens), mesh.size
+    size = -(-min(MAX_ROWS * devices, rows) // devices) * devices
+    numbers = np.arange(rows)
+    waiting: collections.deque[tuple[jax.Array, jax.Array]] = collections.deque()
+    fetched: list[tuple[np.ndarray, np.ndarray]] = []
+
+    def fetch() -> None:
+        ids, confidence = waiting.popleft()
+        fetched.append((np.asarray(ids), np.asarray(confidence)))
+        show(min(len(fetched) * size, rows), rows)
+
+    for begin in range(0, rows, size):
+        # The devices compute while the host lays out the next rows.
+        batch = packed.batch(numbers[begin : begin + size], size)
+        waiting.append(predict(params, parallel.divide_rows(batch, mesh)))
+        if len(waiting) == IN_FLIGHT:
+            fetch()
+    while waiting:
+        fetch()
+
+    ends = np.cumsum([part.words.sum() for part in parts.values()])[:-1]
+    columns = [
+        np.split(unpack(np.concatenate(values)[:rows], packed, together), ends)
+        for values in zip(*fetched, strict=True)
     ]
-    ids = np.concatenate([np.asarray(batch) for batch in batches])[: len(numbers)]
-    names = np.array(TAGS)
-    sentences = iter([names[words].tolist() for words in unpack(ids, packed, together)])
-    return {code: [next(sentences) for _ in part.words] for code, part in parts.items()}
+    return {code: Tagged(*found) for code, *found in zip(parts, *columns, strict=True)}

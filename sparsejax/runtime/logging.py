@@ -13,12 +13,8 @@ from typing import Any
 import jax
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
-from rich.text import Text
 
-from sparsejax.data.languages import NAMES
 from sparsejax.errors import UserError
-from sparsejax.prune import Audit
 from sparsejax.runtime.run_directory import append_row
 
 
@@ -72,6 +68,18 @@ class Log:
                 self.console.print(f"step {done}/{total}  {text}  {left:.0f} s left")
 
         yield line
+
+    def patient(self, what: str) -> Callable[[int, int], None]:
+        """A function (done, total) -> None for work that is usually short: it speaks every 2 s."""
+        last = time.monotonic()
+
+        def show(done: int, total: int) -> None:
+            nonlocal last
+            if time.monotonic() - last >= 2:
+                last = time.monotonic()
+                self.console.print(f"{what}: {done:,} of {total:,}")
+
+        return show
 
 
 class Meter:
@@ -141,40 +149,3 @@ class Meter:
             f"loss {row['loss']:.3f}  sparsity {100 * row['sparsity']:.0f} %  "
             f"{self.tokens_per_second:,.0f} tokens/s",
         )
-
-
-def score_table(rows: dict[str, dict[str, Any]]) -> Table:
-    """Scores per language in percent, the averages below a line."""
-    table = Table(title="Entity scores on the test split, %")
-    table.add_column("language")
-    for name in ("precision", "recall", "F1", "support"):
-        table.add_column(name, justify="right")
-    averages = ["macro", "micro"]
-    codes = [code for code in rows if code not in averages]
-    for i, code in enumerate(codes + averages):
-        row = rows[code]
-        table.add_row(
-            Text(f"{code} {NAMES.get(code, '')}".strip()),
-            *(_percent(row[name]) for name in ("precision", "recall", "f1")),
-            f"{row['support']:,}",
-            end_section=i == len(codes) - 1,
-        )
-    return table
-
-
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.1f}"
-
-
-def sparsity_table(audit: Audit) -> Table:
-    """Realised sparsity in the three denominators."""
-    table = Table(title="Weights that are exactly zero")
-    for name in ("of", "zero", "weights", "sparsity, %"):
-        table.add_column(name, justify="left" if name == "of" else "right")
-    counts = {"target matrices": audit.targets, "encoder": audit.encoder, "model": audit.model}
-    for name, count in counts.items():
-        if count is not None:
-            table.add_row(
-                name, f"{count.zeros:,}", f"{count.size:,}", f"{100 * count.sparsity:.2f}"
-            )
-    return table

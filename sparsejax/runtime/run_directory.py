@@ -3,6 +3,8 @@
 - config.yaml: the complete configuration
 - metrics.jsonl: one row per logged step
 - results.jsonl: one row per language and average, one for the realised sparsity
+- disagreement.jsonl: where another run differs, once it was compared
+- seen.safetensors: which sentences and entities it was trained on, as keys
 - masks.safetensors: which weights are kept, of a run that pruned
 - model/: the tagger in Hugging Face's format
 - log.txt: what was printed
@@ -17,13 +19,21 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from sparsejax.config import DataConfig
 from sparsejax.errors import UserError
 
-_CONTENTS = r"(config\.yaml|metrics\.jsonl|results\.jsonl|masks\.safetensors|model|log\.txt)"
+Row = dict[str, Any]
+
+SCHEMA = 1  # of the rows of results.jsonl: raised when a field changes its meaning
+
+_CONTENTS = (
+    r"(config\.yaml|metrics\.jsonl|results\.jsonl|disagreement\.jsonl|masks\.safetensors|"
+    r"seen\.safetensors|model|log\.txt)"
+)
 # Of a run, or a temporary file that a killed one left.
 _OURS = re.compile(rf"{_CONTENTS}|\.{_CONTENTS}\.\d+")
 
@@ -107,6 +117,53 @@ def write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:
     text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     temporary.write_text(text, "utf-8")
     os.replace(temporary, path)
+
+
+def setting(data: DataConfig, split: str, perturbation: str = "none", seed: int = 0) -> Row:
+    """What tells the scores of one evaluation from those of another: fields of each of its rows."""
+    return {
+        "schema": SCHEMA,
+        "data": data.dir or data.hub or "embedded",
+        "split": split,
+        "limit": data.eval_sentences,
+        "subsample": None if data.eval_sentences is None else data.subsample,
+        "perturbation": perturbation,
+        "seed": None if perturbation == "none" else seed,
+    }
+
+
+def replace_rows(path: Path, where: Row, rows: Iterable[Row]) -> None:
+    """Puts rows into a file of rows in the place of those that have all the values of `where`.
+
+    The file is either the old one or the new one; two processes that do this wait for each other.
+
+    Raises:
+      UserError: the file holds something else than rows.
+    """
+    with _locked(path.parent):
+        kept = []
+        lines = path.read_text("utf-8").splitlines() if path.exists() else []
+        for number, line in enumerate(lines, 1):
+            try:
+                row = json.loads(line)
+                same = all(row.get(name, ...) == value for name, value in where.items())
+            except (ValueError, AttributeError):
+                raise UserError(f"{path}:{number}: not a JSON object; remove the line") from None
+            if not same:
+                kept.append(row)
+        write_rows(path, [*kept, *rows])
+
+
+@contextlib.contextmanager
+def _locked(directory: Path) -> Iterator[None]:
+    import fcntl
+
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)  # closing it, or the end of the process, unlocks
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def write_directory(path: Path, fill: Callable[[Path], None]) -> None:

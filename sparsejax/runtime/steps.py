@@ -1,4 +1,4 @@
-"""What a run is made of: optimizer, loss, compiled step and prediction."""
+"""What training is made of: optimizer, loss and compiled step."""
 
 from __future__ import annotations
 
@@ -106,15 +106,3 @@ def make_train_step(
         return TrainState(params, opt_state, state.step + 1), metrics
 
     return jax.jit(step, donate_argnums=0)
-
-
-def make_predict(config: bert.BertConfig, dtype: str) -> Callable[[bert.Params, Batch], jax.Array]:
-    """The compiled prediction: (params, batch) -> label ids int32 [rows, length]."""
-
-    def predict(params: bert.Params, batch: Batch) -> jax.Array:
-        logits = bert.apply(
-            config, params, batch["tokens"], batch["positions"], batch["segments"], dtype=dtype
-        )
-        return jnp.argmax(logits, axis=-1).astype(jnp.int32)
-
-    return jax.jit(predict)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from random import Random
 
 import numpy as np
 import pytest
+import wikiann
 from hypothesis import given
 from hypothesis import strategies as st
+from wikiann import TAGS
 
-from sparsejax.data import packing, sources, tokenization
+from sparsejax.data import packing, tokenization
 from sparsejax.data.packing import Packed
 from sparsejax.data.tokenization import Encoded
 
@@ -26,7 +29,9 @@ CHUNK = st.lists(st.integers(1, 5), min_size=1, max_size=2 * LENGTH).map(
 CORPUS = st.lists(st.lists(CHUNK, min_size=1, max_size=3), min_size=1, max_size=30)
 
 
-def lay_end_to_end(corpus: Sequence[Sequence[Sequence[int]]]) -> tuple[Encoded, list[list[int]]]:
+def lay_end_to_end(
+    corpus: Sequence[Sequence[Sequence[int]]], begin: int = 1000
+) -> tuple[Encoded, list[list[int]]]:
     """The corpus with a token of its own for every piece, and the first pieces of each sentence."""
     labels: list[int] = []
     lengths: list[int] = []
@@ -36,16 +41,16 @@ def lay_end_to_end(corpus: Sequence[Sequence[Sequence[int]]]) -> tuple[Encoded, 
         for words in chunks:
             labels.append(IGNORE)
             for pieces in words:
-                first_pieces[-1].append(1000 + len(labels))
+                first_pieces[-1].append(begin + len(labels))
                 labels += [len(labels) % 7] + [IGNORE] * (pieces - 1)
             labels.append(IGNORE)
             lengths.append(sum(words) + 2)
     encoded = Encoded(
-        tokens=1000 + np.arange(len(labels), dtype=np.int32),
+        tokens=begin + np.arange(len(labels), dtype=np.int32),
         labels=np.array(labels, np.int32),
         lengths=np.array(lengths, np.int32),
         words=np.array([len(first) for first in first_pieces], np.int32),
-        repairs=np.zeros(3, np.int64),
+        repairs=np.zeros(4, np.int64),
     )
     return encoded, first_pieces
 
@@ -94,7 +99,7 @@ def test_pack_and_unpack(corpus: list[list[list[int]]], random: Random) -> None:
         assert_packed(packed, encoded, LENGTH)
         np.testing.assert_array_equal(packed.tokens.reshape(-1)[packed.index], encoded.tokens)
         found = packing.unpack(packed.tokens, packed, encoded)
-        assert [part.tolist() for part in found] == first_pieces
+        assert found.tolist() == list(itertools.chain.from_iterable(first_pieces))
 
 
 def test_pack_by_hand() -> None:
@@ -131,14 +136,41 @@ def test_best_fit(lengths: list[int]) -> None:
 @pytest.mark.parametrize("codes", [("en", "de", "fi"), ("zh", "ja"), ("ar", "sw", "te", "yo")])
 def test_real_lengths_fill_their_rows(shared: Path, codes: tuple[str, ...]) -> None:
     tokenizer = tokenization.load_tokenizer(shared / "models" / "e5-small-39")
-    sentences = [
-        s for c in codes for s in sources.read_tsv(shared / f"data/panx/{c}/train.tsv", 1000)
-    ]
-    encoded = tokenization.encode(sentences, tokenizer, 128)
+    sentences = [s for c in codes for s in wikiann.read(shared / f"data/panx/{c}/train.tsv", 1000)]
+    encoded = tokenization.encode(sentences, tokenizer, 128, TAGS)
     order = np.random.default_rng(0).permutation(len(encoded.lengths))
     packed = packing.pack(encoded, 128, PAD, order)
     assert len(packed.index) == encoded.lengths.sum()
     assert encoded.lengths.sum() / packed.tokens.size >= 0.95
+
+
+# ---- several parts
+
+
+@given(st.lists(CORPUS, min_size=1, max_size=4), st.randoms(use_true_random=False))
+def test_stack(corpora: list[list[list[list[int]]]], random: Random) -> None:
+    """The rows of one part after those of another, and the way back to the words of all."""
+    parts, encoded, expected = [], [], []
+    for corpus in corpora:
+        part, first_pieces = lay_end_to_end(
+            corpus, begin=1000 + sum(len(other.tokens) for other in encoded)
+        )
+        order = list(range(len(part.lengths)))
+        random.shuffle(order)
+        parts.append(packing.pack(part, LENGTH, PAD, np.array(order)))
+        encoded.append(part)
+        expected += itertools.chain.from_iterable(first_pieces)
+    before = [part.index.copy() for part in parts]
+    stacked = packing.stack(parts)
+    for name in ("tokens", "positions", "segments", "labels"):
+        rows = [row for part in parts for row in getattr(part, name).tolist()]
+        assert getattr(stacked, name).tolist() == rows
+        assert getattr(stacked, name).dtype == np.int32
+    together = tokenization.concatenate(encoded)
+    assert_packed(stacked, together, LENGTH)
+    assert packing.unpack(stacked.tokens, stacked, together).tolist() == expected
+    for part, index in zip(parts, before, strict=True):  # they are as they were
+        np.testing.assert_array_equal(part.index, index)
 
 
 # ---- batches
@@ -160,33 +192,31 @@ def test_batch() -> None:
     assert (batch["labels"][2:] == IGNORE).all()
 
 
-@pytest.mark.parametrize(("rows", "size"), [(10, 4), (8, 4), (3, 5), (1, 1), (7, 1)])
-def test_epochs(rows: int, size: int) -> None:
-    packed = packed_rows(rows)
-    batches = list(packing.epochs(packed, size, 3, seed=5))
-    per_epoch = -(-rows // size)
-    assert len(batches) == 3 * per_epoch
-    assert {batch["tokens"].shape for batch in batches} == {(size, LENGTH)}
-    for epoch in range(3):
-        part = batches[epoch * per_epoch : (epoch + 1) * per_epoch]
+@pytest.mark.parametrize(
+    ("size", "orders"),
+    [
+        (4, [[3, 1, 0, 2, 5, 4], [5, 4, 3, 2, 1, 0]]),
+        (3, [[3, 1, 0, 2, 5, 4]]),
+        (5, [[2, 0, 2, 2], [1], [0, 1, 2, 3, 4, 5]]),  # rows that come again, or not at all
+        (1, [[1, 0], [5]]),
+        (9, [[0, 1, 2, 3, 4, 5]]),
+        (4, []),
+    ],
+)
+def test_batches(size: int, orders: list[list[int]]) -> None:
+    """Each epoch in its order, its last batch filled up with empty rows."""
+    packed = packed_rows(6)
+    numbers = packed.tokens[:, 0].tolist()
+    found = iter(packing.batches(packed, size, map(np.array, orders)))
+    for order in orders:
+        part = list(itertools.islice(found, -(-len(order) // size)))
+        assert {batch["tokens"].shape for batch in part} == {(size, LENGTH)}
         filled = np.concatenate([batch["segments"].any(axis=1) for batch in part])
-        assert filled.tolist() == [True] * rows + [False] * (per_epoch * size - rows)
-        seen = np.concatenate([batch["tokens"][:, 0] for batch in part])[:rows]
-        assert sorted(seen) == sorted(packed.tokens[:, 0])
-
-
-def test_the_order_of_an_epoch() -> None:
-    packed = packed_rows(50)
-
-    def orders(number: int, seed: int) -> list[list[int]]:
-        return [b["tokens"][:, 0].tolist() for b in packing.epochs(packed, 50, number, seed)]
-
-    first, second, third = orders(3, seed=0)
-    assert len({tuple(order) for order in (first, second, third)}) == 3
-    assert orders(3, seed=0) == [first, second, third]
-    assert orders(1, seed=0) == [first]  # how many follow does not matter
-    assert orders(1, seed=1) != [first]
-    assert first != packed.tokens[:, 0].tolist()
+        empty = -len(order) % size
+        assert filled.tolist() == [True] * len(order) + [False] * empty
+        seen = np.concatenate([batch["tokens"][:, 0] for batch in part])
+        assert seen.tolist() == [*(numbers[row] for row in order), *[0] * empty]
+    assert next(found, None) is None
 
 
 @pytest.mark.parametrize(

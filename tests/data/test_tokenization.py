@@ -12,11 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 import transformers
+import wikiann
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from wikiann import TAGS
 
-from sparsejax.data import sources, tokenization
-from sparsejax.data.sources import TAGS, Sentence
+from sparsejax.data import tokenization
+from sparsejax.data.sentences import Sentence
 from sparsejax.errors import UserError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -52,7 +54,7 @@ def pretrained(
 
 def assert_as_hugging_face(sentences: list[Sentence], tokenizer: Any) -> tokenization.Encoded:
     """Compares with `tokenizer(words, is_split_into_words=True)`; words without pieces aside."""
-    found = tokenization.encode(sentences, tokenizer, 9999)
+    found = tokenization.encode(sentences, tokenizer, 9999, TAGS)
     assert len(found.lengths) == len(sentences)
     ends = np.cumsum(found.lengths)
     for sentence, end, length in zip(sentences, ends, found.lengths, strict=True):
@@ -80,19 +82,19 @@ LANGUAGES = ["en", "de", "ru", "ar", "he", "hi", "my", "ta", "ko", "yo", "ja", "
 
 @pytest.mark.parametrize("code", LANGUAGES)
 def test_pieces_and_labels(shared: Path, pretrained: Any, code: str) -> None:
-    sentences = sources.read_tsv(shared / "data" / "panx" / code / "dev.tsv", 100)
+    sentences = wikiann.read(shared / "data" / "panx" / code / "dev.tsv", 100)
     assert_as_hugging_face(sentences, pretrained)
 
 
 def test_words_that_lose_all_pieces(shared: Path, pretrained: Any) -> None:
     """BERT removes format characters, such as the zero-width spaces among the tokens of zh."""
-    sentences = sources.read_tsv(shared / "data" / "panx" / "zh" / "train.tsv")
+    sentences = wikiann.read(shared / "data" / "panx" / "zh" / "train.tsv")
     sentences = [s for s in sentences if "\u200b" in s.words]
     lost = sum(s.words.count("\u200b") for s in sentences)
     assert lost >= 5
     found = assert_as_hugging_face(sentences, pretrained)
     is_bert = pretrained.unk_token == "[UNK]"
-    assert found.repairs.tolist() == [lost if is_bert else 0, 0, 0]
+    assert found.repairs.tolist() == [lost if is_bert else 0, 0, 0, 0]
 
 
 # ---- by hand
@@ -103,36 +105,32 @@ def test_by_hand(letters: Any) -> None:
         Sentence(["ab", "x", "cde"], ["B-PER", "O", "B-LOC"]),
         Sentence(["\u200d", "Q"], ["I-ORG", "O"]),
     ]
-    found = tokenization.encode(sentences, letters, 16)
+    found = tokenization.encode(sentences, letters, 16, TAGS)
     first = [CLS, *ids("ab"), *ids("x"), *ids("cde"), SEP]
     assert found.tokens.tolist() == [*first, CLS, UNK, UNK, SEP]
     labels = [IGNORE, 1, IGNORE, 0, 5, IGNORE, IGNORE, IGNORE]
     assert found.labels.tolist() == [*labels, IGNORE, 4, 0, IGNORE]
     assert found.lengths.tolist() == [8, 4]
     assert found.words.tolist() == [3, 2]
-    assert found.repair_notes() == ["1 words without a piece became the unknown piece"]
+    assert found.repairs.tolist() == [1, 0, 0, 0]
     kinds = [getattr(found, name).dtype for name in ("tokens", "labels", "lengths", "words")]
     assert kinds == [np.int32] * 4
 
 
 def test_special_pieces_are_not_words(letters: Any) -> None:
     """The text "[SEP]" is not the separator of the row that it stands in."""
-    found = tokenization.encode([untagged("a", "[SEP]", "b")], letters, 16)
+    found = tokenization.encode([untagged("a", "[SEP]", "b")], letters, 16, TAGS)
     theirs = letters(["a", "[SEP]", "b"], is_split_into_words=True)
     assert found.tokens.tolist() == theirs["input_ids"]
     assert np.count_nonzero(found.labels != IGNORE) == 3
 
 
 def test_a_word_longer_than_a_row(letters: Any) -> None:
-    found = tokenization.encode([untagged("a", "b" * 50, "c")], letters, 8)
+    found = tokenization.encode([untagged("a", "b" * 50, "c")], letters, 8, TAGS)
     assert found.lengths.tolist() == [3, 8, 3]
     long = [CLS, *ids("b" * 6), SEP]
     assert found.tokens.tolist() == [CLS, *ids("a"), SEP, *long, CLS, *ids("c"), SEP]
-    assert found.repairs.tolist() == [0, 1, 1]
-    assert found.repair_notes() == [
-        "1 words with more pieces than a row were shortened",
-        "1 sentences longer than a row were split between words",
-    ]
+    assert found.repairs.tolist() == [0, 1, 1, 0]
 
 
 @pytest.mark.parametrize(
@@ -140,9 +138,9 @@ def test_a_word_longer_than_a_row(letters: Any) -> None:
     [([6], [8]), ([3, 3], [8]), ([3, 3, 1], [8, 3]), ([5, 2, 4], [7, 8]), ([1] * 13, [8, 8, 3])],
 )
 def test_where_a_sentence_is_split(letters: Any, sizes: list[int], chunks: list[int]) -> None:
-    found = tokenization.encode([untagged(*("a" * size for size in sizes))], letters, 8)
+    found = tokenization.encode([untagged(*("a" * size for size in sizes))], letters, 8, TAGS)
     assert found.lengths.tolist() == chunks
-    assert found.repairs.tolist() == [0, 0, int(len(chunks) > 1)]
+    assert found.repairs.tolist() == [0, 0, int(len(chunks) > 1), 0]
 
 
 TAGGED_WORDS = st.tuples(st.integers(0, 20), st.sampled_from(TAGS))
@@ -159,7 +157,7 @@ def test_every_word_once_and_in_order(
     for part in corpus:
         words = [chr(ord("a") + i % 26) * n or "\u200d" for i, (n, _) in enumerate(part)]
         sentences.append(Sentence(words, [tag for _, tag in part]))
-    found = tokenization.encode(sentences, letters, length)
+    found = tokenization.encode(sentences, letters, length, TAGS)
 
     chunks = np.split(found.tokens, np.cumsum(found.lengths)[:-1])
     chunk_labels = np.split(found.labels, np.cumsum(found.lengths)[:-1])
@@ -193,7 +191,7 @@ def test_every_word_once_and_in_order(
     assert found.lengths.tolist() == sizes
     numbers = [n for part in corpus for n, _ in part]
     lost, long = sum(n == 0 for n in numbers), sum(n > room for n in numbers)
-    assert found.repairs.tolist() == [lost, long, split]
+    assert found.repairs.tolist() == [lost, long, split, 0]
 
 
 def test_concatenate(letters: Any) -> None:
@@ -202,11 +200,11 @@ def test_concatenate(letters: Any) -> None:
         [untagged("a" * 9, "b"), untagged("\u200d")],
         [Sentence(["z"], ["I-LOC"])],
     ]
-    joined = tokenization.concatenate([tokenization.encode(p, letters, 8) for p in parts])
-    at_once = tokenization.encode([s for part in parts for s in part], letters, 8)
+    joined = tokenization.concatenate([tokenization.encode(p, letters, 8, TAGS) for p in parts])
+    at_once = tokenization.encode([s for part in parts for s in part], letters, 8, TAGS)
     for name, value in vars(at_once).items():
         np.testing.assert_array_equal(getattr(joined, name), value)
-    assert joined.repairs.tolist() == [1, 1, 1]
+    assert joined.repairs.tolist() == [1, 1, 1, 0]
 
 
 # ---- loading
@@ -311,13 +309,13 @@ def test_training_keeps_to_the_size(size: int) -> None:
 def test_training_on_nothing(words: list[str]) -> None:
     tokenizer = tokenization.train_tokenizer(words, 100)
     assert len(tokenizer) == 5
-    assert tokenization.encode([untagged("a")], tokenizer, 8).tokens.tolist() == [2, 0, 3]
+    assert tokenization.encode([untagged("a")], tokenizer, 8, TAGS).tokens.tolist() == [2, 0, 3]
 
 
 @pytest.fixture(scope="module")
 def corpus(shared: Path) -> list[Sentence]:
     path = shared / "data" / "panx"
-    return [s for c in ("en", "ru", "zh", "yo") for s in sources.read_tsv(path / c / "dev.tsv", 99)]
+    return [s for c in ("en", "ru", "zh", "yo") for s in wikiann.read(path / c / "dev.tsv", 99)]
 
 
 def test_a_trained_tokenizer_is_bert_s(corpus: list[Sentence], tmp_path: Path) -> None:
@@ -329,15 +327,15 @@ def test_a_trained_tokenizer_is_bert_s(corpus: list[Sentence], tmp_path: Path) -
     for text in ("Ẹ̀kọ́ naïve\u200d 中国 isn't", *(" ".join(s.words) for s in corpus)):
         assert tokenizer(text)["input_ids"] == bert(text)["input_ids"]
     np.testing.assert_array_equal(
-        tokenization.encode(corpus, tokenizer, 64).tokens,
-        tokenization.encode(corpus, bert, 64).tokens,
+        tokenization.encode(corpus, tokenizer, 64, TAGS).tokens,
+        tokenization.encode(corpus, bert, 64, TAGS).tokens,
     )
 
 
 def test_a_trained_tokenizer_saved_and_loaded(corpus: list[Sentence], tmp_path: Path) -> None:
     tokenizer = tokenization.train_tokenizer((w for s in corpus for w in s.words), 1000)
     tokenizer.save_pretrained(tmp_path)
-    expected = tokenization.encode(corpus, tokenizer, 9999)
+    expected = tokenization.encode(corpus, tokenizer, 9999, TAGS)
     by_auto = transformers.AutoTokenizer.from_pretrained(tmp_path)
     for loaded in (tokenization.load_tokenizer(tmp_path), by_auto):
         assert loaded.backend_tokenizer.to_str() == tokenizer.backend_tokenizer.to_str()

@@ -11,14 +11,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import wikiann
+from wikiann import TAGS
 
-from sparsejax.data import packing, sources, tokenization
+from sparsejax.data import packing, tokenization
 from sparsejax.data.tokenization import IGNORE, Encoded
 from sparsejax.errors import UserError
 from sparsejax.models import bert, huggingface
 from sparsejax.runtime import steps
 
-TAGS = sources.TAGS
 GOLDEN = Path(__file__).with_name("golden")
 ATOL = 1e-4  # of logits, in float32
 
@@ -260,8 +261,8 @@ def real_sentences(shared: Path, real: Any) -> Encoded:
     """Two sentences of each language, of at most 48 pieces."""
     tokenizer = tokenization.load_tokenizer(real[0])
     panx = shared / "data/panx"
-    corpus = [s for x in LANGUAGES for s in sources.read_tsv(panx / x / "test.tsv", 2)]
-    return tokenization.encode(corpus, tokenizer, 48)
+    corpus = [s for x in LANGUAGES for s in wikiann.read(panx / x / "test.tsv", 2)]
+    return tokenization.encode(corpus, tokenizer, 48, TAGS)
 
 
 @pytest.fixture(scope="module")

@@ -20,10 +20,10 @@ import numpy as np
 import pytest
 import safetensors.numpy
 from safetensors import safe_open
+from wikiann import TAGS
 
 from sparsejax import train
-from sparsejax.config import Config, ModelConfig
-from sparsejax.data.sources import TAGS
+from sparsejax.config import Config, DataConfig, ModelConfig
 from sparsejax.errors import UserError
 from sparsejax.models import bert, huggingface
 
@@ -668,19 +668,15 @@ def test_a_model_that_the_hub_does_not_have(hub: None) -> None:
 # --- together with the tokenizer ---------------------------------------------------------------
 
 
-def load_model(directory: Path, length: int) -> Any:
-    import dataclasses
-
-    base = Config()
-    config = dataclasses.replace(base, data=dataclasses.replace(base.data, length=length))
-    return train.load_model(config, directory, {}, jax.random.key(0))
+def load_tokenizer(directory: Path, length: int) -> Any:
+    return train.load_tokenizer(Config(data=DataConfig(length=length)), directory, {})
 
 
 def test_parts_that_do_not_fit_each_other(tmp_path: Path, letters: Any) -> None:
     letters.save_pretrained(tmp_path)  # 57 pieces
     write(tmp_path)
     with refused(str(tmp_path), "57 pieces", "53 word embeddings"):
-        load_model(tmp_path, 16)
+        load_tokenizer(tmp_path, 16)
     words = np.ones((60, 24), "f")
     write(
         tmp_path,
@@ -688,7 +684,8 @@ def test_parts_that_do_not_fit_each_other(tmp_path: Path, letters: Any) -> None:
         RAW | {"vocab_size": 60},
     )
     with refused("data.length: 17", "16 positions"):
-        load_model(tmp_path, 17)
-    tokenizer, shape, params, notes = load_model(tmp_path, 16)
+        load_tokenizer(tmp_path, 17)
+    tokenizer, shape = load_tokenizer(tmp_path, 16)
+    shape, params, notes = train.load_model(tmp_path, shape, TAGS, jax.random.key(0))
     assert (len(tokenizer), shape.vocab_size, notes) == (57, 60, [])
     np.testing.assert_array_equal(params["embeddings"]["word"]["embedding"], words)

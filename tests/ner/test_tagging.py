@@ -8,12 +8,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import wikiann
 from hypothesis import given
 from hypothesis import strategies as st
+from wikiann import TAGS
 
-from sparsejax.data import sources, tokenization
-from sparsejax.data.sources import TAGS, Sentence
+from sparsejax.data import tokenization
+from sparsejax.data.sentences import Sentence
 from sparsejax.ner import tagging
+from sparsejax.runtime import parallel
 
 PAD = 0
 
@@ -24,19 +27,33 @@ class Oracle:
     def __init__(self) -> None:
         self.batches: list[Mapping[str, np.ndarray]] = []
 
-    def __call__(self, params: Any, batch: Mapping[str, np.ndarray]) -> np.ndarray:
+    def __call__(self, params: Any, batch: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
         assert params == "the parameters"
         self.batches.append(batch)
         # Anything but an answer where there is no first piece of a word.
-        return np.where(batch["labels"] < 0, 10**6, batch["labels"])
+        labels = np.asarray(batch["labels"])
+        confidence = np.where(labels < 0, np.nan, np.asarray(batch["tokens"]))
+        return np.where(labels < 0, 10**6, labels), confidence
 
 
 def tag(
     corpus: Mapping[str, list[Sentence]], tokenizer: Any, length: int
 ) -> tuple[dict[str, list[list[str]]], Oracle]:
     oracle = Oracle()
-    parts = {c: tokenization.encode(part, tokenizer, length) for c, part in corpus.items()}
-    return tagging.tag(oracle, "the parameters", parts, length, PAD), oracle
+    parts = {c: tokenization.encode(part, tokenizer, length, TAGS) for c, part in corpus.items()}
+    found = tagging.tag(oracle, "the parameters", parts, length, PAD, parallel.row_mesh())
+    for code, part in parts.items():
+        # The oracle is as confident as the number of the piece, so this tells which piece it saw.
+        first = part.tokens[part.labels != tokenization.IGNORE]
+        np.testing.assert_array_equal(found[code].confidence, first)
+    return {code: names(tagged, corpus[code]) for code, tagged in found.items()}, oracle
+
+
+def names(tagged: tagging.Tagged, sentences: list[Sentence]) -> list[list[str]]:
+    ids = iter(tagged.ids.tolist())
+    found = [[TAGS[next(ids)] for _ in sentence.words] for sentence in sentences]
+    assert not list(ids)
+    return found
 
 
 def gold(corpus: Mapping[str, list[Sentence]]) -> dict[str, list[list[str]]]:
@@ -49,7 +66,7 @@ def test_real_sentences(shared: Path, limit: int) -> None:
     tokenizer = tokenization.load_tokenizer(shared / "models" / "e5-small-39")
     codes = ("ja", "en", "zh", "yo", "ar")
     path = shared / "data" / "panx"
-    corpus = {code: sources.read_tsv(path / code / "dev.tsv", limit) for code in codes}
+    corpus = {code: wikiann.read(path / code / "dev.tsv", limit) for code in codes}
     found, oracle = tag(corpus, tokenizer, 64)
     assert found == gold(corpus)
     assert list(found) == list(codes)
@@ -89,13 +106,14 @@ def test_numbers_of_rows(letters: Any, rows: int) -> None:
 def test_one_wrong_label_changes_one_tag(letters: Any) -> None:
     """The second piece of a word has no say, the first one decides."""
     part = {"en": [Sentence(["ab", "cd"], ["O", "O"]), Sentence(["ef"], ["O"])]}
-    parts = {code: tokenization.encode(s, letters, 16) for code, s in part.items()}
+    parts = {code: tokenization.encode(s, letters, 16, TAGS) for code, s in part.items()}
     first_piece_of_cd = letters.convert_tokens_to_ids("c")
     second_piece_of_ef = letters.convert_tokens_to_ids("##f")
 
-    def predict(_: Any, batch: Mapping[str, np.ndarray]) -> np.ndarray:
-        wrong = np.where(batch["tokens"] == first_piece_of_cd, 3, 0)
-        return np.where(batch["tokens"] == second_piece_of_ef, 5, wrong)
+    def predict(_: Any, batch: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+        tokens = np.asarray(batch["tokens"])
+        wrong = np.where(tokens == first_piece_of_cd, 3, 0)
+        return np.where(tokens == second_piece_of_ef, 5, wrong), np.zeros(tokens.shape)
 
-    found = tagging.tag(predict, None, parts, 16, PAD)
-    assert found == {"en": [["O", "B-ORG"], ["O"]]}
+    found = tagging.tag(predict, None, parts, 16, PAD, parallel.row_mesh())
+    assert names(found["en"], part["en"]) == [["O", "B-ORG"], ["O"]]

@@ -1,0 +1,254 @@
+"""Evaluate a saved run language by language, on clean text and with its entities replaced.
+
+RUN, the first argument, is the directory that a training left. Scores go to RUN/results.jsonl, in
+the place of those of the same evaluation; a comparison (--against) to RUN/disagreement.jsonl.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sparsejax import command_line
+from sparsejax import config as config_lib
+from sparsejax.config import Config, DataConfig, EvaluateConfig
+from sparsejax.errors import UserError, one_line
+
+if TYPE_CHECKING:
+    from sparsejax.data.perturb import Perturbed
+    from sparsejax.data.preparation import Prepared
+    from sparsejax.data.seen import Seen
+    from sparsejax.data.sentences import Corpus
+    from sparsejax.data.sources import Part
+    from sparsejax.ner.saved import Tagger
+    from sparsejax.ner.tagging import Tagged
+    from sparsejax.runtime.logging import Log
+
+
+def run(directory: Path, trained: Config, data: DataConfig, config: EvaluateConfig) -> None:
+    """Scores on the sentences as they are, then with entities replaced, then the comparison.
+
+    Args:
+      directory: of the run.
+      trained: its configuration.
+      data: the sentences to evaluate on, see `data_of`.
+      config: what is asked for.
+
+    Raises:
+      UserError: a mistake in the configuration, the run or the data.
+    """
+    import jax
+    import numpy as np
+
+    from sparsejax.data import languages, perturb, preparation, seen, sentences, sources
+    from sparsejax.ner import evaluation, saved
+    from sparsejax.runtime import host_memory, logging, tables
+
+    if jax.default_backend() == "cpu":
+        host_memory.keep_freed_memory()
+    log = logging.Log()
+    table = languages.table(data.language_table)
+    parts = sources.parts(data, config.split, sources.eval_languages(data, config.split))
+    known = seen.load(directory / "seen.safetensors")
+    tagger = saved.load(directory / "model", trained.model.dtype)
+    other = None if config.against is None else load_other(Path(config.against), tagger)
+
+    gold, predicted = tag(tagger, parts, data, log)
+    for note in preparation.repair_notes(gold):
+        log(f"note: {note}")
+    clean = evaluation.is_clean(gold, known)
+    rows = {"none": evaluation.evaluate(gold, predicted, tagger.labels, table, clean)}
+    save(directory, data, config, "none", rows["none"])
+    log(*tables.evaluation(rows["none"], table))
+
+    corpus: Corpus = {}
+    if config.perturb or other is not None:
+        corpus = {
+            code: list(sources.take(part.open(), data.eval_sentences, data.subsample))
+            for code, part in parts.items()
+        }
+    if config.perturb:
+        # What an entity is replaced with does not depend on how many sentences are evaluated.
+        pools = {code: list(part.open()) for code, part in parts.items()}
+        entities = set(known.entities.tolist())
+    for kind in config.perturb:
+        changed = perturb.perturb(
+            corpus,
+            kind,
+            pools=pools,
+            describe=lambda code: languages.lookup(table, code),
+            seen=lambda _, words: sentences.key(words) in entities,
+            seed=config.seed,
+        )
+        if config.write is not None:
+            write(Path(config.write) / kind, config.split, corpus, changed)
+        replaced, predicted_replaced = tag(tagger, in_memory(changed.corpus), data, log, kind)
+        rows[kind] = evaluation.evaluate(replaced, predicted_replaced, tagger.labels, table, clean)
+        where = {code: np.array(part) for code, part in changed.changed.items()}
+        before = evaluation.on(gold, predicted, tagger.labels, where)
+        after = evaluation.on(replaced, predicted_replaced, tagger.labels, where)
+        for row in rows[kind]:
+            if row["kind"] == "scores":
+                code = row["language"]
+                row["changed"] = {"before": before[code], "after": after[code]}
+                if code in changed.counts:
+                    row["replacement"] = changed.counts[code]._asdict()
+        save(directory, data, config, kind, rows[kind])
+    if config.perturb:
+        log(tables.perturbations(rows, table), tables.replacements(rows))
+    if other is not None:
+        _, second = tag(other, parts, data, log, config.against or "")
+        log(tables.disagreement(
+            compare(directory, config, corpus, gold, predicted, second, tagger.labels, known), table
+        ))  # fmt: skip
+    log(f"saved in {directory}: results.jsonl" + (", disagreement.jsonl" if other else ""))
+
+
+def load_other(directory: Path, tagger: Tagger) -> Tagger:
+    """The tagger of the run to compare with.
+
+    Raises:
+      UserError: it is not there, or has other tags.
+    """
+    from sparsejax.ner import saved
+
+    other = saved.load(directory / "model", load_run(directory).model.dtype)
+    if other.labels != tagger.labels:
+        raise UserError(f"against: {directory} has other tags: {' '.join(other.labels)}")
+    return other
+
+
+def tag(
+    tagger: Tagger, parts: Mapping[str, Part], data: DataConfig, log: Log, what: str = "none"
+) -> tuple[dict[str, Prepared], dict[str, Tagged]]:
+    """The sentences as the tagger's pieces and labels, and its own labels for every word."""
+    from sparsejax.data import preparation, sources
+
+    in_cache = not any(isinstance(part, sources.ListPart) for part in parts.values())
+    prepared = preparation.prepare(
+        parts,
+        tagger.tokenizer,
+        data,
+        data.eval_sentences,
+        log.patient("tokenising languages"),
+        remember=in_cache,
+    )
+    prepared = preparation.relabelled(prepared, tagger.labels)
+    began = time.monotonic()
+    tagged = tagger.tag(prepared, data.length, log.patient("tagging rows"))
+    seconds = time.monotonic() - began
+    number = sum(len(part.encoded.words) for part in prepared.values())
+    log(f"{what}: {number:,} sentences in {seconds:.1f} s, {number / seconds:,.0f} a second")
+    return prepared, tagged
+
+
+def in_memory(corpus: Corpus) -> dict[str, Part]:
+    """The sentences of each language as a part."""
+    from sparsejax.data import sources
+
+    return {code: sources.ListPart(code, part) for code, part in corpus.items()}
+
+
+def save(
+    directory: Path, data: DataConfig, config: EvaluateConfig, kind: str, rows: Sequence[Any]
+) -> None:
+    """Puts rows into results.jsonl, in the place of those of the same evaluation."""
+    from sparsejax.runtime import run_directory
+
+    where = run_directory.setting(data, config.split, kind, config.seed)
+    path = directory / "results.jsonl"
+    run_directory.replace_rows(path, where, [where | row for row in rows])
+
+
+def write(directory: Path, split: str, corpus: Corpus, changed: Perturbed) -> None:
+    """The replaced sentences as files that --data.dir takes, and beside the original ones."""
+    from sparsejax.data import writing
+
+    for code, part in changed.corpus.items():
+        (directory / code).mkdir(parents=True, exist_ok=True)
+        writing.write_tsv(directory / code / f"{split}.tsv", part)
+        lines = (f"{line}\n" for line in writing.side_by_side(corpus[code], part))
+        (directory / code / f"{split}-side-by-side.txt").write_text("".join(lines), "utf-8")
+
+
+def compare(
+    directory: Path,
+    config: EvaluateConfig,
+    corpus: Corpus,
+    gold: Mapping[str, Prepared],
+    first: Mapping[str, Tagged],
+    second: Mapping[str, Tagged],
+    labels: Sequence[str],
+    known: Seen,
+) -> dict[str, Any]:
+    """Writes disagreement.jsonl, the rates of each language and the sentences; gives the rates."""
+    from sparsejax.ner import disagreement
+    from sparsejax.runtime import run_directory
+
+    rates = {
+        code: disagreement.rates(part, first[code], second[code], labels, known)
+        for code, part in gold.items()
+    }
+    rates["all"] = disagreement.total(rates)
+    runs = {"first": str(directory), "second": config.against, "split": config.split}
+    rows: list[dict[str, Any]] = [
+        {"kind": "rates", "language": code} | runs | row for code, row in rates.items()
+    ]
+    for code, part in gold.items():
+        found = disagreement.sentences(corpus[code], part, first[code], second[code], labels, known)
+        rows += ({"kind": "sentence", "language": code} | row for row in found)
+    run_directory.write_rows(directory / "disagreement.jsonl", rows)
+    return rates
+
+
+def load_run(directory: Path) -> Config:
+    """The configuration of a run.
+
+    Raises:
+      UserError: the directory holds none, or one that was not finished.
+    """
+    if not (directory / "config.yaml").is_file():
+        raise UserError(f"{directory}: no run (no config.yaml)")
+    if not (directory / "model").is_dir():
+        raise UserError(f"{directory}: no model/, so this run was not finished")
+    return config_lib.load(directory / "config.yaml")
+
+
+def data_of(trained: Config, given: Mapping[str, Any]) -> DataConfig:
+    """The data of the run with what the flags say of them.
+
+    Args:
+      given: fields of the flags, as YAML would have them.
+    """
+    asked = config_lib.overlay(EvaluateConfig(), {"data": given}).data
+    changes = {name: getattr(asked, name) for name in given}
+    if "hub" in changes and "dir" not in changes:
+        changes["dir"] = None  # which would win over it
+    data: DataConfig = dataclasses.replace(trained.data, **changes)
+    config_lib.validate(dataclasses.replace(trained, data=data))
+    return data
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """The command line: a mistake of the user's ends in one line and exit status 1."""
+    words = sys.argv[1:] if argv is None else list(argv)
+    with one_line("stopped before the end of the evaluation"):
+        first = words[0] if words else ""
+        directory = None if first.startswith("-") or not first else Path(words.pop(0))
+        given = command_line.flags(
+            EvaluateConfig, words, "python -m sparsejax.evaluate RUN", __doc__ or ""
+        )
+        if directory is None:
+            raise UserError("the first argument is the directory of a run")
+        config = config_lib.overlay(EvaluateConfig(), given)
+        config_lib.check_ranges(config)
+        trained = load_run(directory)
+        run(directory, trained, data_of(trained, given.get("data", {})), config)
+
+
+if __name__ == "__main__":
+    main()
