@@ -70,14 +70,23 @@ class Log:
         yield line
 
     def patient(self, what: str) -> Callable[[int, int], None]:
-        """A function (done, total) -> None for work that is usually short: it speaks every 2 s."""
-        last = time.monotonic()
+        """A function (done, total) -> None for work that is usually short.
+
+        It says nothing for two seconds; then it keeps one line of a terminal up to date, or, where
+        there is none, prints about ten lines.
+        """
+        began, tenths = time.monotonic(), 0
 
         def show(done: int, total: int) -> None:
-            nonlocal last
-            if time.monotonic() - last >= 2:
-                last = time.monotonic()
-                self.console.print(f"{what}: {done:,} of {total:,}")
+            nonlocal tenths
+            if time.monotonic() - began < 2:
+                return
+            text = f"{what}: {done:,} of {total:,}"
+            if self.console.is_terminal:
+                self.console.print(text, end="\n" if done == total else "\r")
+            elif done * 10 // total > tenths:
+                tenths = done * 10 // total
+                self.console.print(text)
 
         return show
 

@@ -128,12 +128,12 @@ def disagreement(rates: Mapping[str, Row], table: Mapping[str, Language]) -> Tab
     """How often two taggers differ, by language."""
     out = Table(title="Sentences that two runs tag differently, and entities that one finds, %")
     out.add_column("language", no_wrap=True)
-    for name in ("differ", "1st right", "2nd right", "both wrong"):
+    for name in ("differ", "1st right", "2nd right"):
         out.add_column(name, justify="right")
     for name in ("lost", "gained", "unseen lost", "unseen gained"):
         out.add_column(name, justify="right")
     for code, row in rates.items():
-        sentences = ("differ", "only_first_right", "only_second_right", "both_wrong")
+        sentences = ("differ", "only_first_right", "only_second_right")
         out.add_row(
             _named(code, table),
             *(_percent(_share(row[name], row["sentences"])) for name in sentences),
@@ -145,7 +145,7 @@ def disagreement(rates: Mapping[str, Row], table: Mapping[str, Language]) -> Tab
             end_section=code == list(rates)[-2],
         )
     out.caption = (
-        "of the sentences: those that differ, and those that one run alone gets right, or neither; "
+        "of the sentences: those that differ, and those that one run alone gets right; "
         "of the entities: lost, found by the first alone, gained, by the second alone; "
         "unseen: of those that training did not hold"
     )

@@ -37,6 +37,26 @@ def test_progress_without_a_terminal_is_ten_lines() -> None:
     assert lines[0].startswith("step 100/1000  loss 1.0") and lines[-1].startswith("step 1000/1000")
 
 
+@pytest.mark.parametrize(("terminal", "lines"), [(False, 10), (True, 1)])
+def test_short_work_says_nothing_and_long_work_says_how_far(
+    monkeypatch: pytest.MonkeyPatch, terminal: bool, lines: int
+) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(logging.time, "monotonic", lambda: clock[0])
+    out = io.StringIO()
+    show = logging.Log(
+        Console(file=out, width=100, force_terminal=terminal, highlight=False)
+    ).patient("reading")
+    for clock[0], done in ((0.0, 1), (1.9, 2)):
+        show(done, 2)
+    assert out.getvalue() == ""
+    clock[0] = 3.0
+    for done in range(1, 1001):
+        show(done, 1000)
+    assert out.getvalue().endswith("reading: 1,000 of 1,000\n")
+    assert out.getvalue().count("\n") == lines
+
+
 def dense() -> float:
     return 0.0
 
@@ -75,11 +95,3 @@ def test_loss_that_is_not_finite_stops(tmp_path: Path) -> None:
         follow.step({"loss": loss}, 1, lambda done, text: None, dense)
     with pytest.raises(UserError, match=r"the loss is nan at step 3; lower --train\.learning_rate"):
         follow.step({"loss": float("nan")}, 1, lambda done, text: None, dense)
-
-
-def test_undefined_scores_are_a_dash() -> None:
-    log, out = quiet()
-    undefined = {"precision": 0.0, "recall": None, "f1": None, "support": 0}
-    average = {"precision": None, "recall": None, "f1": None, "support": 0}
-    log(logging.score_table({"xx": undefined, "macro": average, "micro": undefined}))
-    assert "│ xx       │       0.0 │      - │  - │       0 │" in out.getvalue()

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from sparsejax.config import DataConfig
 from sparsejax.errors import UserError
 from sparsejax.runtime import run_directory
 
@@ -85,3 +90,72 @@ def test_directory_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="cannot be written: Not a directory"):
         run_directory.create(str(tmp_path / "file" / "run"))
+
+
+ROWS = [
+    {"kind": "scores", "split": "test", "language": "en", "f1": 0.5},
+    {"kind": "scores", "split": "dev", "language": "en", "f1": 0.4},
+    {"kind": "sparsity", "zeros": 7},
+]
+
+
+def rows_of(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+
+
+def test_rows_replace_those_of_the_same_setting(tmp_path: Path) -> None:
+    path = tmp_path / "results.jsonl"
+    run_directory.replace_rows(path, {"split": "test"}, ROWS[:1])  # there was no file
+    run_directory.replace_rows(path, {"split": "dev"}, ROWS[1:])
+    assert rows_of(path) == ROWS
+    new = {"split": "test", "language": "sw"}
+    run_directory.replace_rows(path, {"split": "test"}, [new])
+    assert rows_of(path) == [ROWS[1], ROWS[2], new]
+    run_directory.replace_rows(path, {"seed": None}, [])  # a field that is not there is not None
+    assert rows_of(path) == [ROWS[1], ROWS[2], new]
+
+
+@pytest.mark.parametrize("line", ["oops", "[1]", '"text"', "1"])
+def test_rows_that_are_none(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "results.jsonl"
+    path.write_text('{"a": 1}\n' + line + "\n")
+    with pytest.raises(UserError) as caught:
+        run_directory.replace_rows(path, {"a": 1}, [])
+    assert str(caught.value) == f"{path}:2: not a JSON object; remove the line"
+    assert path.read_text() == '{"a": 1}\n' + line + "\n"
+
+
+REPLACE = """
+import sys
+from pathlib import Path
+from sparsejax.runtime.run_directory import replace_rows
+for i in range(30):
+    replace_rows(Path(sys.argv[1]), {"who": sys.argv[2], "i": i}, [{"who": sys.argv[2], "i": i}])
+"""
+
+
+def test_processes_that_replace_at_once_lose_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "results.jsonl"
+    running = [
+        subprocess.Popen([sys.executable, "-c", REPLACE, str(path), who]) for who in ("a", "b", "c")
+    ]
+    assert [process.wait(timeout=120) for process in running] == [0, 0, 0]
+    found = sorted((row["who"], row["i"]) for row in rows_of(path))
+    assert found == sorted((who, i) for who in "abc" for i in range(30))
+
+
+def test_setting_tells_evaluations_apart() -> None:
+    data = DataConfig(eval_sentences=5, subsample=2)
+    settings = [
+        run_directory.setting(data, "test"),
+        run_directory.setting(data, "dev"),
+        run_directory.setting(data, "test", "noise", 0),
+        run_directory.setting(data, "test", "noise", 1),
+        run_directory.setting(dataclasses.replace(data, subsample=None), "test"),
+        run_directory.setting(dataclasses.replace(data, eval_sentences=None), "test"),
+        run_directory.setting(dataclasses.replace(data, dir="x"), "test"),
+    ]
+    assert len({json.dumps(setting) for setting in settings}) == len(settings)
+    # Nothing is replaced, and nothing is drawn: these seeds have no say.
+    assert run_directory.setting(data, "test", "none", 1) == settings[0]
+    assert settings[5]["subsample"] is None
