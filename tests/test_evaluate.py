@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -250,3 +252,16 @@ def test_a_language_without_entities(run: Path, tmp_path: Path) -> None:
                    "--perturb", "language"])  # fmt: skip
     (row,) = [r for r in rows(run / "results.jsonl") if r.get("language") == "yy"][:1]
     assert (row["f1"], row["recall"], row["support"]) == (None, None, 0)
+
+
+def test_help_loads_nothing_heavy() -> None:
+    code = (
+        "import sys, runpy; sys.argv = ['evaluate', '--help']\n"
+        "try: runpy.run_module('sparsejax.evaluate', run_name='__main__')\n"
+        "except SystemExit as stop: assert not stop.code\n"
+        "heavy = {'jax', 'numpy', 'flax', 'transformers', 'datasets', 'regex'}\n"
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert "sparsejax.evaluate RUN" in result.stdout and "--perturb" in result.stdout

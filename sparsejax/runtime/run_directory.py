@@ -123,7 +123,7 @@ def setting(data: DataConfig, split: str, perturbation: str = "none", seed: int 
     """What tells the scores of one evaluation from those of another: fields of each of its rows."""
     return {
         "schema": SCHEMA,
-        "data": data.dir or data.hub or "embedded",
+        "data": os.path.abspath(data.dir) if data.dir else data.hub or "embedded",
         "split": split,
         "limit": data.eval_sentences,
         "subsample": None if data.eval_sentences is None else data.subsample,

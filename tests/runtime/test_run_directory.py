@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -159,3 +160,6 @@ def test_setting_tells_evaluations_apart() -> None:
     # Nothing is replaced, and nothing is drawn: these seeds have no say.
     assert run_directory.setting(data, "test", "none", 1) == settings[0]
     assert settings[5]["subsample"] is None
+    # A run's own config names the directory in full, whatever the command line said.
+    absolute = dataclasses.replace(data, dir=os.path.abspath("x"))
+    assert run_directory.setting(absolute, "test") == settings[6]
