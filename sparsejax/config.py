@@ -7,7 +7,6 @@ is a one-line `UserError`. Nothing here imports an array library, so `--help` an
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import difflib
 import math
@@ -22,6 +21,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 import yaml
 
 from sparsejax.errors import UserError
+from sparsejax.files import write_whole
 
 # The comments on the fields are the text of --help.
 
@@ -37,9 +37,7 @@ class DataConfig:
     train_sentences: int | None = None  # Per language at most; none: all
     eval_sentences: int | None = None  # Per language and split at most; none: all
     subsample: int | None = None  # Seed of a random choice of those sentences; none: the first ones
-    alpha: float = (
-        1.0  # Languages are drawn as their size ** alpha; 1: every sentence once an epoch
-    )
+    alpha: float = 1.0  # Languages are seen as their size ** alpha; 1: every sentence once
     language_table: str | None = None  # YAML file with family, script, ... of your own languages
     length: int = 64  # Pieces per packed row, special tokens included
     cache: str | None = None  # Tokenised data; none: $SPARSEJAX_CACHE or ~/.cache/sparsejax
@@ -116,16 +114,16 @@ Kind = Literal["language", "script", "family", "unseen", "noise"]
 
 @dataclass(frozen=True)
 class EvaluateDataConfig:
-    """Sentences to evaluate on. What is not set is as it was in the run."""
+    """Sentences to evaluate on. What is not set is as it was in the run, whatever its default."""
 
     dir: str | None = None  # Local directory with <lang>/{train,dev,test}; wins over hub
     hub: str | None = None  # Hugging Face dataset (or a local copy): one config per language
     eval_languages: tuple[str, ...] = ()  # Codes of the languages
-    eval_sentences: int | None = None  # Per language at most; none: all
+    eval_sentences: int | None = None  # Per language at most; unset: as in the run, none: all
     subsample: int | None = None  # Seed of a random choice of those sentences; none: the first ones
     language_table: str | None = None  # YAML file with family, script, ... of your own languages
-    cache: str | None = None  # Tokenised data; none: $SPARSEJAX_CACHE or ~/.cache/sparsejax
-    processes: int | None = None  # That tokenise; none: one per processor
+    cache: str | None = None  # Directory of the tokenised data
+    processes: int | None = None  # That tokenise
 
 
 @dataclass(frozen=True)
@@ -157,19 +155,13 @@ def load(path: str | os.PathLike[str]) -> Config:
 def save(config: Config, path: str | os.PathLike[str]) -> None:
     """Writes every field as YAML that `load` reads back as an equal config.
 
-    The file is either the old one or the new one, never a half: a temporary file beside it is moved
-    into place.
+    The file is either the old one or the new one, never a half.
     """
     # Non-ASCII text is escaped: unescaped, PyYAML reads some of it, such as U+0085, back wrong.
     text = yaml.safe_dump(dataclasses.asdict(config), sort_keys=False)
-    target = Path(path)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}")
     try:
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, target)
+        write_whole(Path(path), text.encode())
     except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
         raise UserError(f"{path}: cannot be written: {error.strerror}") from None
 
 
@@ -182,10 +174,13 @@ def settled(config: Config) -> Config:
     def absolute(path: str | None) -> str | None:
         return None if path is None else os.path.abspath(path)
 
+    hub = config.data.hub
     data = dataclasses.replace(
         config.data,
         dir=absolute(config.data.dir),
         language_table=absolute(config.data.language_table),
+        cache=absolute(config.data.cache),
+        hub=absolute(hub) if hub is not None and os.path.isdir(hub) else hub,
     )
     model = dataclasses.replace(config.model, path=absolute(config.model.path))
     prune = dataclasses.replace(config.prune, masks=absolute(config.prune.masks))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import sys
 from collections.abc import Iterator
 
@@ -17,7 +18,7 @@ def short(text: str) -> str:
     return repr(text if len(text) <= 60 else text[:60] + "...")
 
 
-# A full disk, a directory that became read-only, a mount that vanished.
+# A full disk, a directory that became read-only, a mount that vanished, a file in the way.
 _DISK_ERRORS = (
     errno.ENOSPC,
     errno.EDQUOT,
@@ -25,6 +26,9 @@ _DISK_ERRORS = (
     errno.EACCES,
     errno.EIO,
     errno.ESTALE,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.EEXIST,
 )
 
 
@@ -39,6 +43,9 @@ def one_line(stopped: str) -> Iterator[None]:
         yield
     except UserError as error:
         sys.exit(f"error: {error}")
+    except BrokenPipeError:  # the output went to head, say, which has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except OSError as error:
         if error.errno not in _DISK_ERRORS:
             raise

@@ -9,11 +9,11 @@ from __future__ import annotations
 import dataclasses
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sparsejax import command_line
+from sparsejax import command_line, files
 from sparsejax import config as config_lib
 from sparsejax.config import Config, DataConfig, EvaluateConfig
 from sparsejax.errors import UserError, one_line
@@ -46,7 +46,7 @@ def run(directory: Path, trained: Config, data: DataConfig, config: EvaluateConf
 
     from sparsejax.data import languages, perturb, preparation, seen, sentences, sources
     from sparsejax.ner import evaluation, saved
-    from sparsejax.runtime import host_memory, logging, tables
+    from sparsejax.runtime import host_memory, logging, run_directory, tables
 
     if jax.default_backend() == "cpu":
         host_memory.keep_freed_memory()
@@ -54,6 +54,9 @@ def run(directory: Path, trained: Config, data: DataConfig, config: EvaluateConf
     table = languages.table(data.language_table)
     parts = sources.parts(data, config.split, sources.eval_languages(data, config.split))
     known = seen.load(directory / "seen.safetensors")
+    for name in ("results.jsonl", "disagreement.jsonl"):
+        if (directory / name).exists():
+            run_directory.read_rows(directory / name)  # what is wrong with it is told before work
     tagger = saved.load(directory / "model", trained.model.dtype)
     other = None if config.against is None else load_other(Path(config.against), tagger)
 
@@ -62,7 +65,7 @@ def run(directory: Path, trained: Config, data: DataConfig, config: EvaluateConf
         log(f"note: {note}")
     clean = evaluation.is_clean(gold, known)
     rows = {"none": evaluation.evaluate(gold, predicted, tagger.labels, table, clean)}
-    save(directory, data, config, "none", rows["none"])
+    save(directory / "results.jsonl", data, config, gold, "none", rows["none"])
     log(*tables.evaluation(rows["none"], table))
 
     corpus: Corpus = {}
@@ -85,7 +88,7 @@ def run(directory: Path, trained: Config, data: DataConfig, config: EvaluateConf
             seed=config.seed,
         )
         if config.write is not None:
-            write(Path(config.write) / kind, config.split, corpus, changed)
+            write(Path(config.write), kind, config.split, corpus, changed)
         replaced, predicted_replaced = tag(tagger, in_memory(changed.corpus), data, log, kind)
         rows[kind] = evaluation.evaluate(replaced, predicted_replaced, tagger.labels, table, clean)
         where = {code: np.array(part) for code, part in changed.changed.items()}
@@ -97,14 +100,15 @@ def run(directory: Path, trained: Config, data: DataConfig, config: EvaluateConf
                 row["changed"] = {"before": before[code], "after": after[code]}
                 if code in changed.counts:
                     row["replacement"] = changed.counts[code]._asdict()
-        save(directory, data, config, kind, rows[kind])
+        save(directory / "results.jsonl", data, config, gold, kind, rows[kind])
     if config.perturb:
         log(tables.perturbations(rows, table), tables.replacements(rows))
     if other is not None:
         _, second = tag(other, parts, data, log, config.against or "")
-        log(tables.disagreement(
-            compare(directory, config, corpus, gold, predicted, second, tagger.labels, known), table
-        ))  # fmt: skip
+        rates, found = compare(corpus, gold, predicted, second, tagger.labels, known)
+        runs = {"against": str(Path(config.against or "").resolve())}
+        save(directory / "disagreement.jsonl", data, config, gold, "none", found, runs)
+        log(tables.disagreement(rates, table))
     log(f"saved in {directory}: results.jsonl" + (", disagreement.jsonl" if other else ""))
 
 
@@ -123,11 +127,13 @@ def load_other(directory: Path, tagger: Tagger) -> Tagger:
 
 
 def tag(
-    tagger: Tagger, parts: Mapping[str, Part], data: DataConfig, log: Log, what: str = "none"
+    tagger: Tagger, parts: Mapping[str, Part], data: DataConfig, log: Log, what: str = "as they are"
 ) -> tuple[dict[str, Prepared], dict[str, Tagged]]:
     """The sentences as the tagger's pieces and labels, and its own labels for every word."""
     from sparsejax.data import preparation, sources
 
+    # Rows that the model has positions for; each run may have another length.
+    data = dataclasses.replace(data, length=min(data.length, tagger.positions))
     in_cache = not any(isinstance(part, sources.ListPart) for part in parts.values())
     prepared = preparation.prepare(
         parts,
@@ -138,11 +144,20 @@ def tag(
         remember=in_cache,
     )
     prepared = preparation.relabelled(prepared, tagger.labels)
-    began = time.monotonic()
-    tagged = tagger.tag(prepared, data.length, log.patient("tagging rows"))
-    seconds = time.monotonic() - began
+    progress = log.patient("tagging rows")
+    times = [(0, time.monotonic())]
+
+    def show(done: int, total: int) -> None:
+        times.append((done, time.monotonic()))
+        progress(done, total)
+
+    tagged = tagger.tag(prepared, data.length, show)
     number = sum(len(part.encoded.words) for part in prepared.values())
-    log(f"{what}: {number:,} sentences in {seconds:.1f} s, {number / seconds:,.0f} a second")
+    speed = ""
+    if len(times) > 2:  # without the first batch, for which the program is compiled
+        (first, began), (last, ended) = times[1], times[-1]
+        speed = f", {number / last * (last - first) / (ended - began):,.0f} a second"
+    log(f"{what}: {number:,} sentences in {times[-1][1] - times[0][1]:.1f} s{speed}")
     return prepared, tagged
 
 
@@ -154,55 +169,58 @@ def in_memory(corpus: Corpus) -> dict[str, Part]:
 
 
 def save(
-    directory: Path, data: DataConfig, config: EvaluateConfig, kind: str, rows: Sequence[Any]
+    path: Path,
+    data: DataConfig,
+    config: EvaluateConfig,
+    codes: Iterable[str],
+    kind: str,
+    rows: Sequence[Any],
+    more: dict[str, Any] | None = None,
 ) -> None:
-    """Puts rows into results.jsonl, in the place of those of the same evaluation."""
+    """Puts rows into a file of the run, in the place of those of the same setting."""
     from sparsejax.runtime import run_directory
 
-    where = run_directory.setting(data, config.split, kind, config.seed)
-    path = directory / "results.jsonl"
+    where = run_directory.setting(data, codes, config.split, kind, config.seed) | (more or {})
     run_directory.replace_rows(path, where, [where | row for row in rows])
 
 
-def write(directory: Path, split: str, corpus: Corpus, changed: Perturbed) -> None:
+def write(path: Path, kind: str, split: str, corpus: Corpus, changed: Perturbed) -> None:
     """The replaced sentences as files that --data.dir takes, and beside the original ones."""
     from sparsejax.data import writing
 
     for code, part in changed.corpus.items():
-        (directory / code).mkdir(parents=True, exist_ok=True)
-        writing.write_tsv(directory / code / f"{split}.tsv", part)
+        directory = path / kind / code
+        directory.mkdir(parents=True, exist_ok=True)
+        try:
+            writing.write_tsv(directory / f"{split}.tsv", part)
+        except ValueError as error:
+            raise UserError(f"write: {code}: {error}") from None
         lines = (f"{line}\n" for line in writing.side_by_side(corpus[code], part))
-        (directory / code / f"{split}-side-by-side.txt").write_text("".join(lines), "utf-8")
+        text = "".join(lines).encode()
+        files.write_whole(directory / f"{split}-side-by-side.txt", text)
 
 
 def compare(
-    directory: Path,
-    config: EvaluateConfig,
     corpus: Corpus,
     gold: Mapping[str, Prepared],
     first: Mapping[str, Tagged],
     second: Mapping[str, Tagged],
     labels: Sequence[str],
     known: Seen,
-) -> dict[str, Any]:
-    """Writes disagreement.jsonl, the rates of each language and the sentences; gives the rates."""
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The rates of each language, and the rows of disagreement.jsonl: those, then the sentences."""
     from sparsejax.ner import disagreement
-    from sparsejax.runtime import run_directory
 
     rates = {
         code: disagreement.rates(part, first[code], second[code], labels, known)
         for code, part in gold.items()
     }
     rates["all"] = disagreement.total(rates)
-    runs = {"first": str(directory), "second": config.against, "split": config.split}
-    rows: list[dict[str, Any]] = [
-        {"kind": "rates", "language": code} | runs | row for code, row in rates.items()
-    ]
+    rows = [{"kind": "rates", "language": code} | row for code, row in rates.items()]
     for code, part in gold.items():
         found = disagreement.sentences(corpus[code], part, first[code], second[code], labels, known)
         rows += ({"kind": "sentence", "language": code} | row for row in found)
-    run_directory.write_rows(directory / "disagreement.jsonl", rows)
-    return rates
+    return rates, rows
 
 
 def load_run(directory: Path) -> Config:
@@ -216,6 +234,22 @@ def load_run(directory: Path) -> Config:
     if not (directory / "model").is_dir():
         raise UserError(f"{directory}: no model/, so this run was not finished")
     return config_lib.load(directory / "config.yaml")
+
+
+def check(directory: Path, config: EvaluateConfig) -> None:
+    """Raises a UserError for what can be seen of a command line alone."""
+    config_lib.check_ranges(config)
+    if config.write is None:
+        return
+    if not config.perturb:
+        raise UserError("write: there is nothing to write without --perturb")
+    target = Path(config.write)
+    if directory.resolve() in (target.resolve(), *target.resolve().parents):
+        raise UserError(f"write: {target} is inside the run; pass a directory elsewhere")
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"write: {target}: {error.strerror}") from None
 
 
 def data_of(trained: Config, given: Mapping[str, Any]) -> DataConfig:
@@ -245,7 +279,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if directory is None:
             raise UserError("the first argument is the directory of a run")
         config = config_lib.overlay(EvaluateConfig(), given)
-        config_lib.check_ranges(config)
+        check(directory, config)
         trained = load_run(directory)
         run(directory, trained, data_of(trained, given.get("data", {})), config)
 

@@ -62,6 +62,7 @@ def run(config: config_lib.Config) -> Path:
     inputs = (config.model.path, config.data.dir, config.prune.masks)
     run_directory.check(config.output, config.overwrite, inputs)
     config = with_languages(config)
+    config_lib.validate(config)
     data = config.data
     train_parts = sources.parts(data, "train", data.languages)
     test_parts = sources.parts(data, "test", sources.eval_languages(data, "test"))
@@ -70,6 +71,7 @@ def run(config: config_lib.Config) -> Path:
     head_key, dropout_key = jax.random.split(jax.random.key(config.seed))
     masks = pruning.read_masks(config.prune)
     checkpoint = find_model(config)
+    earlier = seen.of_checkpoint(checkpoint)
 
     tokenizer, bert_config = load_tokenizer(config, checkpoint, train_parts)
     train, test = (
@@ -122,6 +124,8 @@ def run(config: config_lib.Config) -> Path:
         mesh,
     )
     known = seen.seen(train)
+    if earlier is not None:
+        known = seen.union(known, earlier)
     clean = evaluation.is_clean(test, known)
     scores = evaluation.evaluate(test, predicted, labels, table, clean)
 
@@ -132,7 +136,7 @@ def run(config: config_lib.Config) -> Path:
     seen.save(known, directory / "seen.safetensors")
     if prune.is_pruning(state.opt_state):
         prune.write_masks(directory / "masks.safetensors", prune.masks_of(state.opt_state))
-    setting = run_directory.setting(data, "test")
+    setting = run_directory.setting(data, test, "test")
     run_directory.write_rows(
         directory / "results.jsonl",
         [*(setting | row for row in scores), {"kind": "sparsity"} | audit.to_dict()],

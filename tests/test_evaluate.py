@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +31,18 @@ TINY = Config(
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """Two runs that differ in their seed."""
+    """Two runs that differ in their seed and in the length of their rows."""
     path = tmp_path_factory.mktemp("runs")
     first, second = (
-        train.run(dataclasses.replace(TINY, seed=seed, output=str(path / str(seed))))
-        for seed in (0, 1)
+        train.run(
+            dataclasses.replace(
+                TINY,
+                data=dataclasses.replace(TINY.data, length=length),
+                seed=seed,
+                output=str(path / str(seed)),
+            )
+        )
+        for seed, length in ((0, 64), (1, 16))
     )
     return first, second
 
@@ -169,9 +179,11 @@ def test_against_another_run(
             assert (row["words"], row["gold"]) == (words, gold)
             assert row["first"] != row["second"] and len(row["first"]) == len(words)
     evaluate.main([str(run), "--against", str(run)])
-    assert all(
-        row["kind"] == "rates" and row["differ"] == 0 for row in rows(run / "disagreement.jsonl")
-    )
+    more = rows(run / "disagreement.jsonl")
+    assert more[: len(found)] == found  # another comparison replaces no other
+    assert all(row["kind"] == "rates" and row["differ"] == 0 for row in more[len(found) :])
+    evaluate.main([str(run), "--against", str(trained[1])])
+    assert len(rows(run / "disagreement.jsonl")) == len(more)
 
 
 def test_zero_shot(tmp_path: Path) -> None:
@@ -186,8 +198,14 @@ def test_zero_shot(tmp_path: Path) -> None:
     config = dataclasses.replace(TINY, data=data, train=TrainConfig(epochs=1))
     path = train.run(dataclasses.replace(config, output=str(tmp_path / "run")))
     assert list(scores(path)) == ["sw", "en", "macro", "micro"]
+    before = rows(path / "results.jsonl")
     evaluate.main([str(path), "--data.eval_languages", "sw"])
-    assert list(scores(path)) == ["sw", "macro", "micro"]
+    # The averages are others, so the rows are those of another evaluation.
+    after = rows(path / "results.jsonl")
+    assert after[: len(before)] == before
+    new = after[len(before) :]
+    assert [r["language"] for r in new if r["kind"] == "scores"] == ["sw", "macro", "micro"]
+    assert {tuple(row["evaluated"]) for row in new} == {("sw",)}
 
 
 @pytest.mark.parametrize(
@@ -205,6 +223,9 @@ def test_zero_shot(tmp_path: Path) -> None:
         (["RUN", "--data.eval_sentences", "0"], "data.eval_sentences: 0 is not at least 1"),
         (["RUN", "--against", "/no"], "/no: no run"),
         (["RUN", "more"], "unexpected argument 'more'"),
+        (["RUN", "--write", "x"], "write: there is nothing to write without --perturb"),
+        (["RUN", "--perturb", "noise", "--write", "RUN/out"], "is inside the run"),
+        (["RUN", "--perturb", "noise", "--write", __file__], f"write: {__file__}: File exists"),
     ],
 )
 def test_mistakes_are_one_line(
@@ -213,7 +234,7 @@ def test_mistakes_are_one_line(
     message: str,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    words = [str(trained[0]) if word == "RUN" else word for word in words]
+    words = [re.sub("^RUN", str(trained[0]), word) for word in words]
     assert message in refused(*words, capsys=capsys)
 
 
@@ -265,3 +286,44 @@ def test_help_loads_nothing_heavy() -> None:
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     assert "sparsejax.evaluate RUN" in result.stdout and "--perturb" in result.stdout
+
+
+def test_what_a_checkpoint_was_trained_on_is_not_clean(run: Path, tmp_path: Path) -> None:
+    config = dataclasses.replace(
+        TINY,
+        data=dataclasses.replace(TINY.data, languages=("sw",)),
+        model=ModelConfig(path=str(run / "model")),
+        train=TrainConfig(epochs=1),
+        output=str(tmp_path / "next"),
+    )
+    path = train.run(config)
+    words = ["--split", "train", "--data.eval_languages", "en", "sw", "--data.eval_sentences", "60"]
+    evaluate.main([str(path), *words])
+    found = [row for row in rows(path / "results.jsonl") if row.get("split") == "train"]
+    assert {row["clean_sentences"] for row in found if row["kind"] == "scores"} == {0}
+
+
+def test_a_sentence_that_no_file_can_hold(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "data" / "yy").mkdir(parents=True)
+    line = json.dumps({"tokens": ["Ada\tL", "b"], "tags": ["B-PER", "O"]})
+    (tmp_path / "data" / "yy" / "test.jsonl").write_text(line + "\n")
+    words = [str(run), "--data.dir", str(tmp_path / "data"), "--data.eval_languages", "yy"]
+    words += ["--perturb", "noise", "--write", str(tmp_path / "out")]
+    assert "write: yy: sentence 1: " in refused(*words, capsys=capsys)
+
+
+def test_interrupted(run: Path) -> None:
+    """Ctrl-C ends it soon, with one line, and the results are as they were."""
+    before = (run / "results.jsonl").read_bytes()
+    words = [sys.executable, "-m", "sparsejax.evaluate", str(run), "--data.eval_sentences", "none"]
+    process = subprocess.Popen(
+        [*words, "--perturb", *KINDS], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    time.sleep(4)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    if process.returncode:  # else it was done before
+        assert errors == "stopped before the end of the evaluation\n"
+        assert (run / "results.jsonl").read_bytes().startswith(before) and not list(run.glob(".*"))

@@ -12,6 +12,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from sparsejax import files
 from sparsejax.errors import UserError
 
 
@@ -35,17 +36,11 @@ def write(path: Path, arrays: Mapping[str, np.ndarray], note: str) -> None:
 
 def write_whole(path: Path, arrays: Mapping[str, np.ndarray], note: str) -> None:
     """Writes arrays and a text; the file is either the old one or the new one, never a half."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        metadata = {"note": note, "checksum": _checksum(arrays, note)}
-        # As they are in memory, so that what is not contiguous would be written wrong.
-        whole = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-        # Not save_file: its files are for their owner alone, and a full disk is no OSError there.
-        temporary.write_bytes(save(whole, metadata=metadata))
-        os.replace(temporary, path)
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
+    metadata = {"note": note, "checksum": _checksum(arrays, note)}
+    # As they are in memory, so that what is not contiguous would be written wrong.
+    whole = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    # Not save_file: its files are for their owner alone, and a full disk is no OSError there.
+    files.write_whole(path, save(whole, metadata=metadata))
 
 
 def read(path: Path) -> tuple[dict[str, np.ndarray], str] | None:

@@ -11,6 +11,7 @@ import json
 import multiprocessing
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
@@ -124,6 +125,7 @@ def _run(
     if not waiting:
         return
     # Spawned and not forked: threads of JAX or of the tokenizer may hold locks at this moment.
+    others = set(multiprocessing.active_children())
     pool = concurrent.futures.ProcessPoolExecutor(
         min(processes, len(waiting)), multiprocessing.get_context("spawn"), _start_process
     )
@@ -136,12 +138,17 @@ def _run(
             "data.processes: a process that tokenises ended: killed for lack of memory, or started "
             "by a script without `if __name__ == '__main__':`; pass --data.processes 1"
         ) from None
+    except BaseException:  # a mistake in the data, Ctrl-C: what is under way has no use
+        for process in set(multiprocessing.active_children()) - others:
+            process.terminate()
+        raise
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _start_process() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that waits for us
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that waits for us,
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # which then tells us to tidy up and go
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # every processor has a process already
 
 

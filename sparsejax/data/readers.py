@@ -93,8 +93,7 @@ def _columns(path: Path, language: str) -> Iterator[_Tagged]:
             if not shape_line:
                 _check_first(f"{path}:{number}", line, columns)
                 shape, shape_line = (len(columns), separator), number
-                if language and columns[0].removeprefix(f"{language}:") not in ("", columns[0]):
-                    prefix = f"{language}:"
+                prefix = _prefix(lines, language)
             elif (len(columns), separator) != shape:
                 raise UserError(
                     f"{path}:{number}: {short(line)} is not {shape[0]} columns separated by "
@@ -115,6 +114,13 @@ def _columns(path: Path, language: str) -> Iterator[_Tagged]:
             words.append(token)
             tags.append(columns[-1])
         yield _Tagged(words, tags, range(first, first + len(lines)))
+
+
+def _prefix(lines: Sequence[str], language: str) -> str:
+    """`language:` if every token of the first sentence begins with it: then they all must."""
+    prefix = f"{language}:"
+    tokens = ["".join(_split(line)[0][:1]) for line in lines]
+    return prefix if language and all(t.startswith(prefix) and t != prefix for t in tokens) else ""
 
 
 def _check_first(where: str, line: str, columns: list[str]) -> None:

@@ -28,6 +28,11 @@ def seen(parts: Mapping[str, Prepared]) -> Seen:
     )
 
 
+def union(*several: Seen) -> Seen:
+    """The keys of any of these."""
+    return Seen(*(np.unique(np.concatenate(keys)) for keys in zip(*several, strict=True)))
+
+
 def save(known: Seen, path: Path) -> None:
     """Writes keys that `load` reads back."""
     cache.write_whole(path, known._asdict(), "")
@@ -43,3 +48,13 @@ def load(path: Path) -> Seen:
     if found is None or set(found[0]) != set(Seen._fields):
         raise UserError(f"{path}: missing or damaged; it says what the run was trained on")
     return Seen(**found[0])
+
+
+def of_checkpoint(checkpoint: Path | None) -> Seen | None:
+    """The keys of what a checkpoint was trained on, if it is the model of a run: RUN/model.
+
+    Raises:
+      UserError: they are damaged.
+    """
+    path = None if checkpoint is None else checkpoint.resolve().parent / "seen.safetensors"
+    return load(path) if path is not None and path.is_file() else None

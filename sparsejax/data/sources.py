@@ -164,7 +164,8 @@ def eval_languages(config: DataConfig, split: str) -> tuple[str, ...]:
     """
     if config.eval_languages:
         return _languages(config, config.eval_languages, "data.eval_languages", split)
-    return _languages(config, config.languages, "data.languages", split)
+    field = "data.eval_languages (unset: those trained on)"
+    return _languages(config, config.languages, field, split)
 
 
 def _languages(
@@ -190,9 +191,8 @@ def _languages(
     else:
         known, where = list(embedded.TRAIN_SENTENCES), "the embedded corpus"
     if unknown := [code for code in asked if code not in known]:
-        raise UserError(
-            f"{field}: {', '.join(map(repr, unknown))} not in {where}, which has {' '.join(known)}"
-        )
+        names = ", ".join(map(repr, unknown))
+        raise UserError(f"{field}: {names} not in {where}, which has {' '.join(known)}")
     return asked or tuple(known)
 
 

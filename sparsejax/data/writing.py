@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from sparsejax.data.readers import DOCUMENT
 from sparsejax.data.sentences import Sentence, entities
+from sparsejax.files import write_whole
 
 _FOREIGN = re.compile("[\0\t\n\ud800-\udfff]")
 
@@ -17,26 +18,21 @@ def write_tsv(path: Path, sentences: Iterable[Sentence]) -> None:
 
     Raises:
       ValueError: names the sentence and what it holds that the format cannot: no word at all, an
-        empty word or tag, one with NUL, a tab, a line feed or half a surrogate pair, words and tags
-        of different number.
+        empty word or tag, -DOCSTART-, one with NUL, a tab, a line feed or half a surrogate pair,
+        words and tags of different number.
       OSError: the file cannot be written.
     """
     text = "\n".join(_lines(number, *sentence) for number, sentence in enumerate(sentences, 1))
     if text.startswith("\ufeff"):
         text = "\ufeff" + text  # readers take the first for a byte order mark
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_bytes(text.encode())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_whole(path, text.encode())
 
 
 def _lines(number: int, words: list[str], tags: list[str]) -> str:
     if not words or len(words) != len(tags):
         raise ValueError(f"sentence {number}: {len(words)} words and {len(tags)} tags")
     for text in (*words, *tags):
-        if not text or _FOREIGN.search(text):
+        if not text or _FOREIGN.search(text) or text == DOCUMENT:
             raise ValueError(f"sentence {number}: {text!r} cannot stand in a line of the format")
     return "".join(f"{word}\t{tag}\n" for word, tag in zip(words, tags, strict=True))
 

@@ -15,7 +15,7 @@ from sparsejax.data.preparation import Prepared
 from sparsejax.data.seen import Seen
 from sparsejax.data.sentences import Sentence
 from sparsejax.ner.evaluation import gold_ids
-from sparsejax.ner.spans import Spans, spans
+from sparsejax.ner.spans import found, spans
 from sparsejax.ner.tagging import Tagged
 
 Row = dict[str, Any]
@@ -35,7 +35,7 @@ def rates(gold: Prepared, first: Tagged, second: Tagged, labels: Sequence[str], 
     wrong = [_any(side.ids != ids, lengths) for side in (first, second)]
     differ = _any(first.ids != second.ids, lengths)
     entities = spans(ids, lengths, labels)
-    hits = [_found(entities, spans(side.ids, lengths, labels)) for side in (first, second)]
+    hits = [found(entities, spans(side.ids, lengths, labels)) for side in (first, second)]
     unseen = ~np.isin(gold.entity_keys, seen.entities, kind="sort")
 
     def entity_counts(where: np.ndarray) -> Row:
@@ -96,11 +96,3 @@ def _any(words: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     """Whether a word of a sentence has it: bool [words] -> bool [sentences]."""
     sentence = np.repeat(np.arange(len(lengths)), lengths)
     return np.bincount(sentence[words], minlength=len(lengths)) > 0
-
-
-def _found(gold: Spans, predicted: Spans) -> np.ndarray:
-    """bool [entities]: predicted with the same words and type."""
-    _, i, j = np.intersect1d(gold.begin, predicted.begin, assume_unique=True, return_indices=True)
-    found = np.zeros(len(gold.begin), bool)
-    found[i] = (gold.end[i] == predicted.end[j]) & (gold.type[i] == predicted.type[j])
-    return found

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from sparsejax.ner.spans import Spans
+from sparsejax.ner.spans import Spans, found
 
 Row = dict[str, Any]
 """precision, recall, f1 in [0, 1] or None, support: the number of gold entities."""
@@ -50,10 +50,7 @@ def count(
     """
     if where is not None:
         gold, predicted = _only(gold, where), _only(predicted, where)
-    # A word begins at most one entity of each side, so the first word finds the counterpart.
-    _, i, j = np.intersect1d(gold.begin, predicted.begin, assume_unique=True, return_indices=True)
-    same = (gold.end[i] == predicted.end[j]) & (gold.type[i] == predicted.type[j])
-    kinds = (gold.type[i[same]], predicted.type, gold.type)
+    kinds = (gold.type[found(gold, predicted)], predicted.type, gold.type)
     return Counts(*(np.bincount(kind, minlength=types) for kind in kinds))
 
 

@@ -75,6 +75,19 @@ def spans(ids: Ints, lengths: Ints, labels: Sequence[str], strict: bool = False)
     )
 
 
+def found(gold: Spans, predicted: Spans) -> npt.NDArray[np.bool_]:
+    """bool [gold spans]: whether one is predicted with the same words and type.
+
+    Args:
+      gold, predicted: spans of the same sentences under the same labels.
+    """
+    # A word begins at most one entity of each side, so the first word finds the counterpart.
+    _, i, j = np.intersect1d(gold.begin, predicted.begin, assume_unique=True, return_indices=True)
+    hit = np.zeros(len(gold.begin), bool)
+    hit[i] = (gold.end[i] == predicted.end[j]) & (gold.type[i] == predicted.type[j])
+    return hit
+
+
 def _parts(label: str) -> tuple[str, str]:
     """(B, PER) of B-PER; (O, nothing) of O."""
     prefix, _, name = label.partition("-")

@@ -25,6 +25,7 @@ from typing import Any
 
 from sparsejax.config import DataConfig
 from sparsejax.errors import UserError
+from sparsejax.files import write_whole
 
 Row = dict[str, Any]
 
@@ -108,23 +109,31 @@ def _create_new(base: Path) -> Path:
 def append_row(path: Path, row: dict[str, Any]) -> None:
     """Adds one JSON object as a line, in one write."""
     with open(path, "a", encoding="utf-8") as file:
-        file.write(json.dumps(row, ensure_ascii=False) + "\n")
+        file.write(_line(row))
 
 
 def write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:
     """Writes JSON objects, one a line; the file appears whole."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    temporary.write_text(text, "utf-8")
-    os.replace(temporary, path)
+    write_whole(path, "".join(map(_line, rows)).encode())
 
 
-def setting(data: DataConfig, split: str, perturbation: str = "none", seed: int = 0) -> Row:
+# Ends of lines to some readers, though not to JSON.
+_BREAKS = {0x85: "\\u0085", 0x2028: "\\u2028", 0x2029: "\\u2029"}
+
+
+def _line(row: Row) -> str:
+    return json.dumps(row, ensure_ascii=False).translate(_BREAKS) + "\n"
+
+
+def setting(
+    data: DataConfig, codes: Iterable[str], split: str, perturbation: str = "none", seed: int = 0
+) -> Row:
     """What tells the scores of one evaluation from those of another: fields of each of its rows."""
     return {
         "schema": SCHEMA,
         "data": os.path.abspath(data.dir) if data.dir else data.hub or "embedded",
         "split": split,
+        "evaluated": sorted(codes),  # other languages, other averages and replacements
         "limit": data.eval_sentences,
         "subsample": None if data.eval_sentences is None else data.subsample,
         "perturbation": perturbation,
@@ -141,17 +150,30 @@ def replace_rows(path: Path, where: Row, rows: Iterable[Row]) -> None:
       UserError: the file holds something else than rows.
     """
     with _locked(path.parent):
-        kept = []
-        lines = path.read_text("utf-8").splitlines() if path.exists() else []
-        for number, line in enumerate(lines, 1):
-            try:
-                row = json.loads(line)
-                same = all(row.get(name, ...) == value for name, value in where.items())
-            except (ValueError, AttributeError):
-                raise UserError(f"{path}:{number}: not a JSON object; remove the line") from None
-            if not same:
-                kept.append(row)
+        found = read_rows(path) if path.exists() else []
+        kept = [r for r in found if any(r.get(k, ...) != value for k, value in where.items())]
         write_rows(path, [*kept, *rows])
+
+
+def read_rows(path: Path) -> list[Row]:
+    """The rows of a file of rows.
+
+    Raises:
+      UserError: it cannot be read, or a line is something else.
+    """
+    try:
+        lines = path.read_bytes().split(b"\n")
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from None
+    rows = []
+    for number, line in enumerate(lines[:-1] if lines[-1] == b"" else lines, 1):
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            rows.append(None)
+        if not isinstance(rows[-1], dict):
+            raise UserError(f"{path}:{number}: not a JSON object; remove the line")
+    return rows
 
 
 @contextlib.contextmanager

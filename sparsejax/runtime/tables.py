@@ -95,7 +95,7 @@ def evaluation(rows: Sequence[Row], table: Mapping[str, Language]) -> list[Table
 def perturbations(rows: Mapping[str, Sequence[Row]], table: Mapping[str, Language]) -> Table:
     """F1 on the sentences whose entities were replaced: as they were, and as they are now."""
     kinds = {kind: part for kind, part in rows.items() if kind != "none"}
-    out = Table(title="F1 before > after replacing every entity, %, on the changed sentences")
+    out = Table(title="F1 before and after replacing every entity, %, on the changed sentences")
     out.add_column("language", no_wrap=True)
     for kind in kinds:
         out.add_column(kind, justify="right")
@@ -104,10 +104,14 @@ def perturbations(rows: Mapping[str, Sequence[Row]], table: Mapping[str, Languag
         changed = [row["changed"] for row in cells]
         out.add_row(
             _named(cells[0]["language"], table),
-            *(f"{_percent(c['before']['f1'])} > {_percent(c['after']['f1'])}" for c in changed),
+            *(_change(row["before"]["f1"], row["after"]["f1"]) for row in changed),
             end_section=i == len(by_kind[0]) - 3,
         )
     return out
+
+
+def _change(before: float | None, after: float | None) -> str:
+    return "-" if before is None and after is None else f"{_percent(before)}→{_percent(after)}"
 
 
 def replacements(rows: Mapping[str, Sequence[Row]]) -> Table:

@@ -53,6 +53,7 @@ def test_round_trip(tmp_path_factory: pytest.TempPathFactory, pairs: list) -> No
         (["a", "\0"], ["O", "O"], r"sentence 4: '\\x00' cannot"),
         (["a", "\udc80"], ["O", "O"], r"sentence 4: '\\udc80' cannot"),
         (["a", ""], ["O", "O"], "sentence 4: '' cannot"),
+        (["-DOCSTART-"], ["O"], "sentence 4: '-DOCSTART-' cannot"),
         (["a", "b"], ["O", ""], "sentence 4: '' cannot"),
         (["a", "b"], ["O", "O\n"], r"sentence 4: 'O\\n' cannot"),
         (["a", "b"], ["O"], "sentence 4: 2 words and 1 tags"),

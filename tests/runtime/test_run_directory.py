@@ -116,14 +116,23 @@ def test_rows_replace_those_of_the_same_setting(tmp_path: Path) -> None:
     assert rows_of(path) == [ROWS[1], ROWS[2], new]
 
 
-@pytest.mark.parametrize("line", ["oops", "[1]", '"text"', "1"])
+def test_text_that_some_readers_take_for_the_end_of_a_line(tmp_path: Path) -> None:
+    rows = [{"words": ["a\u2028b", "c\u2029", "\x85", "\x0b", "\x1c", "\r", "é", "漢"]}]
+    run_directory.replace_rows(tmp_path / "rows.jsonl", {"x": 1}, rows)
+    text = (tmp_path / "rows.jsonl").read_bytes().decode()
+    assert len(text.splitlines()) == 1 and "é" in text and "漢" in text
+    run_directory.replace_rows(tmp_path / "rows.jsonl", {"x": 1}, [])
+    assert rows_of(tmp_path / "rows.jsonl") == rows
+
+
+@pytest.mark.parametrize("line", ["oops", "[1]", '"text"', "1", "", "\xff"])
 def test_rows_that_are_none(tmp_path: Path, line: str) -> None:
     path = tmp_path / "results.jsonl"
-    path.write_text('{"a": 1}\n' + line + "\n")
+    path.write_bytes(('{"a": 1}\n' + line + "\n").encode("latin-1"))
     with pytest.raises(UserError) as caught:
         run_directory.replace_rows(path, {"a": 1}, [])
     assert str(caught.value) == f"{path}:2: not a JSON object; remove the line"
-    assert path.read_text() == '{"a": 1}\n' + line + "\n"
+    assert path.read_bytes() == ('{"a": 1}\n' + line + "\n").encode("latin-1")
 
 
 REPLACE = """
@@ -148,18 +157,19 @@ def test_processes_that_replace_at_once_lose_nothing(tmp_path: Path) -> None:
 def test_setting_tells_evaluations_apart() -> None:
     data = DataConfig(eval_sentences=5, subsample=2)
     settings = [
-        run_directory.setting(data, "test"),
-        run_directory.setting(data, "dev"),
-        run_directory.setting(data, "test", "noise", 0),
-        run_directory.setting(data, "test", "noise", 1),
-        run_directory.setting(dataclasses.replace(data, subsample=None), "test"),
-        run_directory.setting(dataclasses.replace(data, eval_sentences=None), "test"),
-        run_directory.setting(dataclasses.replace(data, dir="x"), "test"),
+        run_directory.setting(data, ["en", "de"], "test"),
+        run_directory.setting(data, ["en", "de"], "dev"),
+        run_directory.setting(data, ["en", "de"], "test", "noise", 0),
+        run_directory.setting(data, ["en", "de"], "test", "noise", 1),
+        run_directory.setting(dataclasses.replace(data, subsample=None), ["en", "de"], "test"),
+        run_directory.setting(dataclasses.replace(data, eval_sentences=None), ["en", "de"], "test"),
+        run_directory.setting(dataclasses.replace(data, dir="x"), ["en", "de"], "test"),
     ]
+    settings.append(run_directory.setting(data, ["en"], "test"))
     assert len({json.dumps(setting) for setting in settings}) == len(settings)
     # Nothing is replaced, and nothing is drawn: these seeds have no say.
-    assert run_directory.setting(data, "test", "none", 1) == settings[0]
+    assert run_directory.setting(data, ["en", "de"], "test", "none", 1) == settings[0]
     assert settings[5]["subsample"] is None
     # A run's own config names the directory in full, whatever the command line said.
     absolute = dataclasses.replace(data, dir=os.path.abspath("x"))
-    assert run_directory.setting(absolute, "test") == settings[6]
+    assert run_directory.setting(absolute, ["de", "en"], "test") == settings[6]

@@ -60,7 +60,7 @@ def test_perturbations() -> None:
     rows = {"none": ROWS} | dict.fromkeys(("language", "script", "family", "unseen"), replaced)
     rows["noise"] = replaced
     found = lines(tables.perturbations(rows, LANGUAGES), tables.replacements(rows))
-    assert ["sw", "Swahili", *["33.3", ">", "-"] * 5] in found
+    assert ["sw", "Swahili", *["33.3→-"] * 5] in found
     assert ["noise", "6", "4", "2", "2,468"] in found
 
 
