@@ -85,7 +85,7 @@ def test_evaluate_speed(shared: Path, tmp_path: Path) -> None:
         [*line, "--out", str(out), "--repeats", "1", "--sentences", "2"], check=True, timeout=900
     )
     report = json.loads(out.read_text())
-    assert len(report["sentences_per_second"]) == 3 and report["sentences"] == 16
+    assert len(report["sentences_per_second"]) == 4 and report["sentences"] == 16
     assert all(rate > 0 for rate in report["sentences_per_second"].values())
 
 
