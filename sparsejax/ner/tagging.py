@@ -46,6 +46,18 @@ def make_predict(config: bert.BertConfig, dtype: str, mesh: Mesh) -> Predict:
     return jax.jit(predict, out_shardings=NamedSharding(mesh, PartitionSpec()))
 
 
+def batch_rows(rows: int, devices: int) -> int:
+    """Rows of a batch: a multiple of the devices, at most MAX_ROWS on each.
+
+    A few batches share the rows evenly, where the last of them would be mostly padding; of many it
+    does not matter, and one size for all sets of sentences is compiled once.
+    """
+    most = MAX_ROWS * devices
+    batches = -(-rows // most)
+    size = most if batches > 16 else -(-rows // batches)
+    return -(-size // devices) * devices
+
+
 def tag(
     predict: Predict,
     params: Any,
@@ -69,7 +81,7 @@ def tag(
     together = concatenate(list(parts.values()))
     packed = pack(together, length, pad)
     rows, devices = len(packed.tokens), mesh.size
-    size = -(-min(MAX_ROWS * devices, rows) // devices) * devices
+    size = batch_rows(rows, devices)
     numbers = np.arange(rows)
     waiting: collections.deque[tuple[jax.Array, jax.Array]] = collections.deque()
     fetched: list[tuple[np.ndarray, np.ndarray]] = []

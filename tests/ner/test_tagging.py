@@ -71,13 +71,10 @@ def test_real_sentences(shared: Path, limit: int) -> None:
     assert found == gold(corpus)
     assert list(found) == list(codes)
     rows = [int(batch["segments"].any(axis=1).sum()) for batch in oracle.batches]
-    assert {batch["tokens"].shape for batch in oracle.batches} == {
-        (min(tagging.MAX_ROWS, sum(rows)), 64)
-    }
-    if limit == 3:
-        assert len(rows) == 1
-    else:
-        assert len(rows) > 2 and 0 < rows[-1] < tagging.MAX_ROWS
+    (shape,) = {batch["tokens"].shape for batch in oracle.batches}
+    assert shape[1] == 64 and shape[0] <= tagging.MAX_ROWS
+    assert len(rows) * shape[0] - sum(rows) < len(rows)  # hardly any of them is padding
+    assert len(rows) == -(-sum(rows) // tagging.MAX_ROWS) == (1 if limit == 3 else len(rows))
 
 
 SENTENCE = st.lists(
@@ -117,3 +114,15 @@ def test_one_wrong_label_changes_one_tag(letters: Any) -> None:
 
     found = tagging.tag(predict, None, parts, 16, PAD, parallel.row_mesh())
     assert names(found["en"], part["en"]) == [["O", "B-ORG"], ["O"]]
+
+
+@given(st.integers(1, 5000), st.integers(1, 9))
+def test_rows_of_a_batch(rows: int, devices: int) -> None:
+    size = tagging.batch_rows(rows, devices)
+    assert 0 < size <= tagging.MAX_ROWS * devices and size % devices == 0
+    batches = -(-rows // size)
+    assert batches == -(-rows // (tagging.MAX_ROWS * devices))
+    if batches > 16:
+        assert size == tagging.MAX_ROWS * devices
+    else:
+        assert batches * size - rows < batches * devices
