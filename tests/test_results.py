@@ -1,0 +1,30 @@
+"""The tables of docs/results.md show the figures that are committed beside them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+
+
+def percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.1f}"
+
+
+def test_39_languages() -> None:
+    runs = json.loads((DOCS / "results/wikiann39.json").read_text("utf-8"))
+    lines = (DOCS / "results.md").read_text("utf-8").splitlines()
+    assert len(runs["dense"]["none"]) == 39 + 2  # macro and micro
+    for code in runs["dense"]["none"]:
+        cells = [
+            percent(run["none"][code][name]) for name in ("f1", "clean") for run in runs.values()
+        ]
+        assert f"| {code} | {' | '.join(cells)} |" in lines
+    for kind in ("language", "script", "family", "unseen", "noise"):
+        found = [
+            percent(run[kind]["macro"][name])
+            for run in runs.values()
+            for name in ("before", "after")
+        ]
+        assert any(line.endswith(f" | {' | '.join(found)} |") for line in lines)
