@@ -71,8 +71,8 @@ def main() -> None:
     pruning = PruneConfig(method="movement", begin=1.0, end=1.0)
     tx = steps.optimizer(learning, pruning, model, total + 2)
     params = jax.tree.map(jnp.asarray, params)
-    state = steps.TrainState(params, tx.init(params), jnp.zeros([], jnp.int32))
-    step = steps.make_train_step(model, tx, "float32", dropout_key)
+    state = steps.initial(params, tx)
+    step = steps.make_train_step(steps.make_gradient(model, "float32", dropout_key), tx, "stop")
     orders = mixing.concatenation(len(packed.tokens), args.epochs, args.seed)
     for i, batch in enumerate(packing.batches(packed, rows, orders), start=1):
         state, step_metrics = step(state, batch)

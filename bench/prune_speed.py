@@ -268,8 +268,10 @@ def train_step(config: bert.BertConfig, rows: int) -> list[float]:
     """Milliseconds of steps of the dense model: forward, backward, clipping, AdamW."""
     params = jax.jit(lambda: bert.init(config, jax.random.key(0)))()
     tx = steps.optimizer(TrainConfig(), PruneConfig(method="none"), config, 100)
-    state = steps.TrainState(params, jax.jit(tx.init)(params), jnp.zeros([], jnp.int32))
-    step = steps.make_train_step(config, tx, "float32", jax.random.key(1))
+    state = jax.jit(lambda params: steps.initial(params, tx))(params)
+    step = steps.make_train_step(
+        steps.make_gradient(config, "float32", jax.random.key(1)), tx, "stop"
+    )
     rng = np.random.default_rng(0)
     shape = (rows, LENGTH)
     batch = {

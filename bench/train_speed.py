@@ -72,8 +72,8 @@ def sparsejax_side(shared: Path, seconds: float, method: str) -> dict[str, float
     pruning = PruneConfig(method=method, sparsity=0.9, begin=0.0, end=1.0, interval=10)
     tx = steps.optimizer(TrainConfig(learning_rate=1e-4), pruning, config, 100)
     params = jax.tree.map(jnp.asarray, params)
-    state = steps.TrainState(params, tx.init(params), jnp.zeros([], jnp.int32))
-    step = steps.make_train_step(config, tx, "float32", key)
+    state = steps.initial(params, tx)
+    step = steps.make_train_step(steps.make_gradient(config, "float32", key), tx, "stop")
     orders = mixing.concatenation(len(packed.tokens), 10**6, 0)
     count = pieces = 0
     for batch in packing.batches(packed, rows, orders):

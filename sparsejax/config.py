@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import hashlib
 import math
 import os
 import re
@@ -94,6 +95,17 @@ class TrainConfig:
     weight_decay: float = 0.01  # Weight decay of AdamW
     clip_norm: float = 1.0  # Global norm at which gradients are clipped
     log_every: int = 10  # Steps between rows of metrics.jsonl
+    nonfinite: Literal["stop", "skip"] = "stop"  # A step whose loss or gradient is not finite
+    wandb: str | None = None  # Project on Weights & Biases that the metrics go to as well
+
+
+@dataclass(frozen=True)
+class CheckpointConfig:
+    """What is kept of a run while it trains, so that it can go on after anything."""
+
+    every: int = 1000  # Steps between checkpoints; there is always one at the end
+    keep: int = 2  # The newest ones that are kept; 0: one, and none when the run is finished
+    best: bool = False  # Score each on the dev split; the best at full sparsity is the model
 
 
 @dataclass(frozen=True)
@@ -104,9 +116,11 @@ class Config:
     model: ModelConfig = field(default_factory=ModelConfig)
     prune: PruneConfig = field(default_factory=PruneConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     seed: int = 0  # Seed of initialisation, data order and dropout
     output: str | None = None  # Run directory; none: runs/<date>-<time>
     overwrite: bool = False  # Replace the run that is already in output
+    resume: Literal["never", "auto"] = "never"  # Auto: go on with the run that is in output
 
 
 Kind = Literal["language", "script", "family", "unseen", "noise"]
@@ -168,7 +182,7 @@ def save(config: Config, path: str | os.PathLike[str]) -> None:
 def settled(config: Config) -> Config:
     """The config to keep with a run, so that it can be run again, from any directory.
 
-    Local paths become absolute; where the run went, and that it replaced another, is left out.
+    Local paths become absolute; where the run went and what was there before is left out.
     """
 
     def absolute(path: str | None) -> str | None:
@@ -185,8 +199,32 @@ def settled(config: Config) -> Config:
     model = dataclasses.replace(config.model, path=absolute(config.model.path))
     prune = dataclasses.replace(config.prune, masks=absolute(config.prune.masks))
     return dataclasses.replace(
-        config, data=data, model=model, prune=prune, output=None, overwrite=False
+        config, data=data, model=model, prune=prune, output=None, overwrite=False, resume="never"
     )
+
+
+# What has no influence on what a run computes.
+_INDIFFERENT = ("data.cache", "data.processes", "train.wandb", "checkpoint.keep")
+
+
+def difference(config: Config, other: Config) -> str | None:
+    """The first field in which two configurations ask for different runs, in words; or None."""
+    for (name, _, mine), (_, _, theirs) in zip(
+        leaves(settled(config)), leaves(settled(other)), strict=True
+    ):
+        if mine != theirs and name not in _INDIFFERENT:
+            return f"{name} {show(theirs)} and not {show(mine)}"
+    return None
+
+
+def digest(config: Config) -> str:
+    """Of everything that has an influence on what a run computes."""
+    text = "".join(
+        f"{name} {value!r}\n"
+        for name, _, value in leaves(settled(config))
+        if name not in _INDIFFERENT
+    )
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def validate(config: Config) -> None:
@@ -200,6 +238,10 @@ def validate(config: Config) -> None:
             f" model.heads {config.model.heads}"
         )
     _validate_pruning(config.prune)
+    if config.resume == "auto" and config.output is None:
+        raise UserError("resume: auto goes on with the run in --output; name its directory")
+    if config.resume == "auto" and config.overwrite:
+        raise UserError("resume: auto goes on with a run that overwrite removes; choose one")
 
 
 def check_ranges(config: Any) -> None:
@@ -264,7 +306,7 @@ def _validate_pruning(prune: PruneConfig) -> None:
 
 # The values a field may have, the same in words, and the fields.
 _RANGES: tuple[tuple[Callable[[Any], object], str, str], ...] = (
-    (lambda value: value >= 0, "at least 0", "train.weight_decay prune.penalty"),
+    (lambda value: value >= 0, "at least 0", "train.weight_decay prune.penalty checkpoint.keep"),
     (
         lambda value: value > 0,
         "above 0",
@@ -280,7 +322,7 @@ _RANGES: tuple[tuple[Callable[[Any], object], str, str], ...] = (
         "data.train_sentences data.eval_sentences data.processes",
     ),
     (lambda value: value >= 1, "at least 1", "model.layers model.width model.heads"),
-    (lambda value: value >= 1, "at least 1", "model.intermediate prune.interval"),
+    (lambda value: value >= 1, "at least 1", "model.intermediate prune.interval checkpoint.every"),
     (lambda value: value >= 1, "at least 1", "train.epochs train.batch_size train.log_every"),
     # BERT's five special tokens and one piece.
     (lambda value: value >= 6, "at least 6", "model.vocabulary"),
@@ -290,7 +332,7 @@ _RANGES: tuple[tuple[Callable[[Any], object], str, str], ...] = (
     (
         lambda value: value.strip(),
         "a name",
-        "model.path model.hub output prune.masks write against",
+        "model.path model.hub output prune.masks train.wandb write against",
     ),
 )
 

@@ -13,6 +13,13 @@ class UserError(Exception):
     """A mistake of the user's, said in one line: what, the value, what to do."""
 
 
+class Stopped(KeyboardInterrupt):
+    """This process was asked to stop; the text says what becomes of the work."""
+
+
+STOPPED = 75  # the exit status then: EX_TEMPFAIL of sysexits.h, worth starting again
+
+
 def short(text: str) -> str:
     """A value as messages show it: quoted, on one line, and cut if it is long."""
     return repr(text if len(text) <= 60 else text[:60] + "...")
@@ -22,6 +29,8 @@ def short(text: str) -> str:
 _DISK_ERRORS = (
     errno.ENOSPC,
     errno.EDQUOT,
+    errno.EFBIG,
+    errno.ENOENT,
     errno.EROFS,
     errno.EACCES,
     errno.EIO,
@@ -34,7 +43,9 @@ _DISK_ERRORS = (
 
 @contextlib.contextmanager
 def one_line(stopped: str) -> Iterator[None]:
-    """The frame of a program: what is no fault of the program's ends it with one line, status 1.
+    """The frame of a program: what is no fault of the program's ends it with one line.
+
+    The exit status is 1, or STOPPED for a run that can go on.
 
     Args:
       stopped: what is said after Ctrl-C.
@@ -50,5 +61,8 @@ def one_line(stopped: str) -> Iterator[None]:
         if error.errno not in _DISK_ERRORS:
             raise
         sys.exit(f"error: {error.filename or 'output'}: {error.strerror}")
+    except Stopped as stop:
+        sys.stderr.write(f"{stop}\n")
+        sys.exit(STOPPED)
     except KeyboardInterrupt:
         sys.exit(stopped)

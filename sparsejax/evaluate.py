@@ -46,7 +46,7 @@ def run(directory: Path, trained: Config, data: DataConfig, config: EvaluateConf
 
     from sparsejax.data import languages, perturb, preparation, seen, sentences, sources
     from sparsejax.ner import evaluation, saved
-    from sparsejax.runtime import host_memory, logging, run_directory, tables
+    from sparsejax.runtime import host_memory, logging, results, tables
 
     if jax.default_backend() == "cpu":
         host_memory.keep_freed_memory()
@@ -56,7 +56,7 @@ def run(directory: Path, trained: Config, data: DataConfig, config: EvaluateConf
     known = seen.load(directory / "seen.safetensors")
     for name in ("results.jsonl", "disagreement.jsonl"):
         if (directory / name).exists():
-            run_directory.read_rows(directory / name)  # what is wrong with it is told before work
+            results.read(directory / name)  # what is wrong with it is told before work
     tagger = saved.load(directory / "model", trained.model.dtype)
     other = None if config.against is None else load_other(Path(config.against), tagger)
 
@@ -178,10 +178,10 @@ def save(
     more: dict[str, Any] | None = None,
 ) -> None:
     """Puts rows into a file of the run, in the place of those of the same setting."""
-    from sparsejax.runtime import run_directory
+    from sparsejax.runtime import results
 
-    where = run_directory.setting(data, codes, config.split, kind, config.seed) | (more or {})
-    run_directory.replace_rows(path, where, [where | row for row in rows])
+    where = results.setting(data, codes, config.split, kind, config.seed) | (more or {})
+    results.replace(path, where, [where | row for row in rows])
 
 
 def write(path: Path, kind: str, split: str, corpus: Corpus, changed: Perturbed) -> None:

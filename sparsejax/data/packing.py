@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
@@ -46,15 +48,29 @@ def rows_per_step(packed: Packed, sentences: int, batch_size: int) -> int:
 
 
 def batches(
-    packed: Packed, size: int, orders: Iterable[np.ndarray]
+    packed: Packed, size: int, orders: Iterable[np.ndarray], skip: int = 0
 ) -> Iterator[dict[str, np.ndarray]]:
     """Batches of `size` rows: the rows of each epoch in its order (see `mixing`).
 
     The last batch of an epoch is filled up with empty rows.
+
+    Args:
+      packed: the rows.
+      size: of a batch.
+      orders: numbers of rows, one array for each epoch.
+      skip: batches left out at the beginning, which were used before an interruption.
     """
-    for order in orders:
-        for begin in range(0, len(order), size):
-            yield packed.batch(order[begin : begin + size], size)
+    chunks = (order[i : i + size] for order in orders for i in range(0, len(order), size))
+    for chunk in itertools.islice(chunks, skip, None):
+        yield packed.batch(chunk, size)
+
+
+def digest(packed: Packed) -> str:
+    """Of everything that is learned from these rows."""
+    found = hashlib.sha256(repr(packed.tokens.shape).encode())
+    for array in (packed.tokens, packed.positions, packed.segments, packed.labels):
+        found.update(np.ascontiguousarray(array).data)
+    return found.hexdigest()
 
 
 def stack(parts: Sequence[Packed]) -> Packed:

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import io
-import math
 import time
+import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import jax
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from sparsejax.errors import UserError
-from sparsejax.runtime.run_directory import append_row
+from sparsejax.errors import Stopped, UserError
+from sparsejax.runtime import run_directory
 
 
 class Log:
@@ -25,12 +24,34 @@ class Log:
         self.console = console or Console(highlight=False)
         self._file = Console(file=io.StringIO(), width=100, highlight=False)
 
-    def open(self, path: Path) -> None:
-        """From now on everything is also written to `path`."""
+    @contextmanager
+    def kept(self, path: Path) -> Iterator[None]:
+        """Within, everything is also written to `path`: what was printed before, and why it ended.
+
+        No other process can do the same meanwhile.
+
+        Raises:
+          UserError: another process does.
+        """
         early = self._file.file
-        self._file.file = path.open("a", encoding="utf-8", buffering=1)
-        if isinstance(early, io.StringIO):
-            self._file.file.write(early.getvalue())
+        with run_directory.lock(path) as file:
+            self._file.file = file
+            assert isinstance(early, io.StringIO)
+            file.write(early.getvalue())
+            try:
+                yield
+            except (UserError, Stopped) as error:
+                self._file_only(f"error: {error}")
+                raise
+            except BaseException:
+                self._file_only(traceback.format_exc())
+                raise
+            finally:
+                self._file.file = io.StringIO()
+
+    def _file_only(self, text: str) -> None:
+        with suppress(OSError):  # a full disk must not hide what it led to
+            self._file.print(text, soft_wrap=True, markup=False, emoji=False)
 
     def __call__(self, *things: Any) -> None:
         for thing in things:
@@ -40,34 +61,45 @@ class Log:
                 console.print(thing, soft_wrap=plain, markup=False, emoji=False)
 
     @contextmanager
-    def progress(self, total: int) -> Iterator[Callable[[int, str], None]]:
+    def progress(self, total: int, done: int = 0) -> Iterator[Callable[[int, str], None]]:
         """A progress bar over `total` steps; gives a function (steps done, text) -> None.
 
-        Where there is no terminal, about ten lines over the whole run instead.
+        Where there is no terminal, about ten lines over the whole run instead; in the file too.
+
+        Args:
+          total: steps of the run.
+          done: steps of them that an earlier process made.
         """
-        if self.console.is_terminal:
-            bar = Progress(
-                TextColumn("step {task.completed:.0f}/{task.total:.0f}"),
-                BarColumn(bar_width=10),  # all columns fit into 80 characters
-                TextColumn("{task.fields[text]}"),
-                TimeRemainingColumn(compact=True),
-                TextColumn("left"),
-                console=self.console,
-            )
-            with bar:
-                task = bar.add_task("", total=total, text="compiling")
-                yield lambda done, text: bar.update(task, completed=done, text=text)
+        began, tenths = time.monotonic(), done * 10 // total
+
+        def line(steps: int, text: str) -> str | None:
+            nonlocal tenths
+            if steps * 10 // total <= tenths:
+                return None
+            tenths = steps * 10 // total
+            left = (time.monotonic() - began) * (total - steps) / (steps - done)
+            return f"step {steps}/{total}  {text}  {left:.0f} s left"
+
+        if not self.console.is_terminal:
+            yield lambda steps, text: self(*filter(None, [line(steps, text)]))
             return
-        began, next_tenth = time.monotonic(), 1
+        bar = Progress(
+            TextColumn("step {task.completed:.0f}/{task.total:.0f}"),
+            BarColumn(bar_width=10),  # all columns fit into 80 characters
+            TextColumn("{task.fields[text]}"),
+            TimeRemainingColumn(compact=True),
+            TextColumn("left"),
+            console=self.console,
+        )
+        with bar:
+            task = bar.add_task("", total=total, completed=done, text="compiling")
 
-        def line(done: int, text: str) -> None:
-            nonlocal next_tenth
-            if done * 10 >= next_tenth * total:
-                next_tenth = done * 10 // total + 1
-                left = (time.monotonic() - began) * (total - done) / done
-                self.console.print(f"step {done}/{total}  {text}  {left:.0f} s left")
+            def show(steps: int, text: str) -> None:
+                bar.update(task, completed=steps, text=text)
+                if found := line(steps, text):
+                    self._file_only(found)
 
-        yield line
+            yield show
 
     def patient(self, what: str) -> Callable[[int, int], None]:
         """A function (done, total) -> None for work that is usually short.
@@ -89,72 +121,3 @@ class Log:
                 self.console.print(text)
 
         return show
-
-
-class Meter:
-    """Follows the training steps: metrics.jsonl, the text of the progress bar, speed.
-
-    Values on the device are fetched only when they are logged, and then one interval late, so that
-    the device never waits for the log.
-    """
-
-    def __init__(self, path: Path, total: int, every: int) -> None:
-        self._path, self._total, self._every = path, total, every
-        self._began = time.monotonic()
-        self._pending: tuple[int, int, dict[str, Any]] | None = None
-        self._done = self._tokens = 0
-        self.seconds = 0.0  # of all steps but the first
-        self.compilation = 0.0  # seconds of the first step, which compiles
-        self.tokens_per_second = 0.0  # of all steps but the first, padding not counted
-
-    def step(
-        self,
-        metrics: dict[str, Any],
-        tokens: int,
-        show: Callable[[int, str], None],
-        sparsity: Callable[[], Any],
-    ) -> None:
-        """Counts one step.
-
-        Args:
-          metrics: scalars on the device.
-          tokens: of the batch, padding not counted.
-          show: of the progress bar.
-          sparsity: gives another such scalar; asked only for steps that are logged.
-
-        Raises:
-          UserError: the loss is not finite.
-        """
-        self._done += 1
-        if self._done == 1:
-            jax.block_until_ready(metrics)
-            self.compilation = time.monotonic() - self._began
-            self._began = time.monotonic()
-        else:
-            self._tokens += tokens
-        last = self._done == self._total
-        if self._done % self._every == 0 or last:
-            self._write(show)
-            self._pending = (self._done, self._tokens, metrics | {"sparsity": sparsity()})
-        if last:
-            self._write(show)
-
-    def _write(self, show: Callable[[int, str], None]) -> None:
-        if self._pending is None:
-            return
-        step, tokens, metrics = self._pending
-        row = {"step": step} | {name: float(value) for name, value in metrics.items()}
-        self.seconds = time.monotonic() - self._began
-        self.tokens_per_second = tokens / self.seconds
-        row["tokens_per_second"] = round(self.tokens_per_second, 1)
-        # JSON has no NaN.
-        append_row(self._path, {k: v if math.isfinite(v) else None for k, v in row.items()})
-        if not math.isfinite(row["loss"]):
-            raise UserError(
-                f"the loss is {row['loss']} at step {step}; lower --train.learning_rate"
-            )
-        show(
-            step,
-            f"loss {row['loss']:.3f}  sparsity {100 * row['sparsity']:.0f} %  "
-            f"{self.tokens_per_second:,.0f} tokens/s",
-        )

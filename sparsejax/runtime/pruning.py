@@ -24,6 +24,13 @@ def schedule(config: PruneConfig, steps: int) -> prune.Schedule:
     return prune.cubic(final, begin, end, config.interval)
 
 
+def final_step(config: PruneConfig, steps: int) -> int:
+    """After how many steps the model is as sparse as it will be."""
+    if config.method in ("none", "fixed"):
+        return 0
+    return min(round(config.end * steps), steps - 1) + 1
+
+
 def targets(config: PruneConfig, model: BertConfig) -> prune.Rules:
     """Which leaves are pruned: the encoder's kernels, or the word embeddings as well.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +22,12 @@ class TrainState(NamedTuple):
     params: bert.Params
     opt_state: Any
     step: jax.Array  # int32 scalar: updates made so far
+    nonfinite: jax.Array  # int32 scalar: steps whose loss or gradient was not finite
+
+
+def initial(params: bert.Params, tx: optax.GradientTransformation) -> TrainState:
+    """The state before the first step."""
+    return TrainState(params, tx.init(params), jnp.int32(0), jnp.int32(0))
 
 
 def learning_rate(config: TrainConfig, peak: float, steps: int) -> optax.Schedule:
@@ -76,16 +82,12 @@ def masked_loss(logits: jax.Array, labels: jax.Array) -> jax.Array:
     return jnp.sum(losses * labelled) / jnp.maximum(jnp.sum(labelled), 1)
 
 
-def make_train_step(
-    config: bert.BertConfig, tx: optax.GradientTransformation, dtype: str, dropout_key: jax.Array
-) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]:
-    """The compiled training step; it takes the state's buffers over (donation).
+def make_gradient(
+    config: bert.BertConfig, dtype: str, dropout_key: jax.Array
+) -> Callable[[TrainState, Batch], tuple[jax.Array, bert.Params]]:
+    """(state, batch) -> the loss and its gradient at the weights that the forward pass uses."""
 
-    Returns:
-      (state, batch) -> (next state, {"loss", "grad_norm"} as scalars on the device).
-    """
-
-    def step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
+    def gradient(state: TrainState, batch: Batch) -> tuple[jax.Array, bert.Params]:
         def loss(params: bert.Params) -> jax.Array:
             logits = bert.apply(
                 config,
@@ -98,11 +100,44 @@ def make_train_step(
             )
             return masked_loss(logits, batch["labels"])
 
-        used = prune.effective_params(state.params, state.opt_state)
-        value, grads = jax.value_and_grad(loss)(used)
+        return jax.value_and_grad(loss)(prune.effective_params(state.params, state.opt_state))
+
+    return gradient
+
+
+def make_train_step(
+    gradient: Callable[[TrainState, Batch], tuple[jax.Array, bert.Params]],
+    tx: optax.GradientTransformation,
+    nonfinite: Literal["stop", "skip"],
+) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]:
+    """The compiled training step; it takes the state's buffers over (donation).
+
+    The host need not look at the loss of every step: where the loss or the gradient is not finite,
+    "stop" leaves the state as it was before the step, whatever batches follow, and "skip" takes a
+    gradient of zero, so that schedules keep their time.
+
+    Args:
+      gradient: of `make_gradient`.
+      tx: the optimizer.
+      nonfinite: "stop" or "skip".
+
+    Returns:
+      (state, batch) -> (next state, {"loss", "grad_norm", "nonfinite"} as scalars on the device).
+    """
+
+    def step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
+        loss, grads = gradient(state, batch)
+        norm = optax.tree.norm(grads)
+        finite = jnp.isfinite(loss) & jnp.isfinite(norm)
+        count = state.nonfinite + ~finite
+        if nonfinite == "skip":
+            grads = jax.tree.map(lambda g: jnp.where(finite, g, 0), grads)
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        metrics = {"loss": value, "grad_norm": optax.tree.norm(grads)}
-        return TrainState(params, opt_state, state.step + 1), metrics
+        after = TrainState(params, opt_state, state.step + 1, count)
+        if nonfinite == "stop":
+            before = state._replace(nonfinite=count)
+            after = jax.tree.map(lambda a, b: jnp.where(count == 0, a, b), after, before)
+        return after, {"loss": loss, "grad_norm": norm, "nonfinite": count}
 
     return jax.jit(step, donate_argnums=0)

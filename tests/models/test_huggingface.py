@@ -22,10 +22,10 @@ import safetensors.numpy
 from safetensors import safe_open
 from wikiann import TAGS
 
-from sparsejax import train
 from sparsejax.config import Config, DataConfig, ModelConfig
 from sparsejax.errors import UserError
 from sparsejax.models import bert, huggingface
+from sparsejax.runtime import setup
 
 GOLDEN = Path(__file__).with_name("golden")  # a tiny model, as save_pretrained wrote it
 RAW = json.loads((GOLDEN / "config.json").read_text("utf-8"))
@@ -669,7 +669,7 @@ def test_a_model_that_the_hub_does_not_have(hub: None) -> None:
 
 
 def load_tokenizer(directory: Path, length: int) -> Any:
-    return train.load_tokenizer(Config(data=DataConfig(length=length)), directory, {})
+    return setup.load_tokenizer(Config(data=DataConfig(length=length)), directory, {})
 
 
 def test_parts_that_do_not_fit_each_other(tmp_path: Path, letters: Any) -> None:
@@ -686,6 +686,6 @@ def test_parts_that_do_not_fit_each_other(tmp_path: Path, letters: Any) -> None:
     with refused("data.length: 17", "16 positions"):
         load_tokenizer(tmp_path, 17)
     tokenizer, shape = load_tokenizer(tmp_path, 16)
-    shape, params, notes = train.load_model(tmp_path, shape, TAGS, jax.random.key(0))
+    shape, params, notes = setup.load_model(tmp_path, shape, TAGS, jax.random.key(0))
     assert (len(tokenizer), shape.vocab_size, notes) == (57, 60, [])
     np.testing.assert_array_equal(params["embeddings"]["word"]["embedding"], words)

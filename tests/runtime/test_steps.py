@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -87,7 +90,7 @@ def small_state(method: str) -> tuple[optax.GradientTransformation, steps.TrainS
     pruning = PruneConfig(method=method, begin=0.0, end=1.0)
     tx = steps.optimizer(TrainConfig(warmup=0.0), pruning, SMALL, 4)
     params = bert.init(SMALL, jax.random.key(0))
-    return tx, steps.TrainState(params, tx.init(params), jnp.zeros([], jnp.int32))
+    return tx, steps.initial(params, tx)
 
 
 def small_batch() -> dict[str, np.ndarray]:
@@ -99,10 +102,15 @@ def small_batch() -> dict[str, np.ndarray]:
     return dict(zip(names, (tokens, positions, ones, tokens % 7), strict=True))
 
 
+def train_step(tx: optax.GradientTransformation, nonfinite: Any = "stop") -> Any:
+    gradient = steps.make_gradient(SMALL, "float32", jax.random.key(1))
+    return steps.make_train_step(gradient, tx, nonfinite)
+
+
 @pytest.mark.parametrize("method", ["none", "magnitude", "movement", "soft_movement"])
 def test_one_compilation_for_all_steps(method: str) -> None:
     tx, state = small_state(method)
-    step = steps.make_train_step(SMALL, tx, "float32", jax.random.key(1))
+    step = train_step(tx)
     for _ in range(4):
         state, _ = step(state, small_batch())
     assert step._cache_size() == 1
@@ -119,9 +127,47 @@ def test_the_gradient_is_taken_where_pruned_weights_are_zero() -> None:
     masked = jax.tree.map_with_path(lambda keys, _: masks[prune.path(keys)], state.opt_state.masks)
     state = state._replace(opt_state=state.opt_state._replace(masks=masked))
     before = jax.tree.map(np.asarray, state.params["encoder"]["layer_0"]["attention"])
-    state, _ = steps.make_train_step(SMALL, tx, "float32", jax.random.key(1))(state, small_batch())
+    state, _ = train_step(tx)(state, small_batch())
     scores = state.opt_state.scores["encoder"]["layer_0"]["attention"]
     assert not np.any(scores["key"]["kernel"])
     assert np.any(scores["value"]["kernel"]) and np.any(scores["query"]["kernel"])
     after = state.params["encoder"]["layer_0"]["attention"]["query"]["kernel"]
     np.testing.assert_allclose(after, before["query"]["kernel"], rtol=1e-4)  # decayed, not lost
+
+
+def broken(state: steps.TrainState) -> steps.TrainState:
+    """With a parameter that is not a number."""
+    params = jax.tree.map(lambda p: p, state.params)
+    params["classifier"]["bias"] = params["classifier"]["bias"].at[0].set(jnp.nan)
+    return state._replace(params=params)
+
+
+@pytest.mark.parametrize("method", ["none", "magnitude", "movement"])
+def test_a_step_that_is_not_finite_leaves_the_state_and_so_do_all_after_it(method: str) -> None:
+    tx, state = small_state(method)
+    step = train_step(tx)
+    state, _ = step(state, small_batch())
+    good = jax.tree.map(np.array, state)
+    state, values = step(broken(state), small_batch())
+    assert np.isnan(values["loss"]) and values["nonfinite"] == 1
+    # Even where the next batch would be fine.
+    state = state._replace(params=jax.tree.map(jnp.array, good.params))
+    state, values = step(state, small_batch())
+    assert np.isfinite(values["loss"]) and values["nonfinite"] == 1
+    jax.tree.map(np.testing.assert_array_equal, state, good._replace(nonfinite=np.int32(1)))
+
+
+@pytest.mark.parametrize("method", ["none", "magnitude", "movement"])
+def test_a_step_that_is_skipped_is_one_with_a_gradient_of_zero(method: str) -> None:
+    tx, state = small_state(method)
+    zero = jax.tree.map(jnp.zeros_like, state.params)
+    updates, opt_state = tx.update(zero, state.opt_state, state.params)
+    wanted = optax.apply_updates(state.params, updates)
+    wanted["classifier"]["bias"] = state.params["classifier"]["bias"].at[0].set(jnp.nan)
+    opt_state = jax.tree.map(np.array, opt_state)
+    wanted = jax.tree.map(np.array, wanted)
+    state, values = train_step(tx, "skip")(broken(state), small_batch())
+    assert values["nonfinite"] == 1 and state.step == 1
+    close = partial(np.testing.assert_allclose, rtol=1e-6, atol=1e-9)
+    jax.tree.map(close, state.params, wanted)
+    jax.tree.map(close, state.opt_state, opt_state)

@@ -1,0 +1,53 @@
+"""SHA256SUMS: a directory says of each of its files what it must hold, as `sha256sum` does."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from pathlib import Path
+
+from sparsejax.errors import UserError
+
+NAME = "SHA256SUMS"
+
+
+def write(directory: Path) -> None:
+    """Writes SHA256SUMS over every file below a directory; `sha256sum -c` reads it as well."""
+    files = sorted(path for path in directory.rglob("*") if path.is_file() and path.name != NAME)
+    lines = [f"{_digest(path)}  {path.relative_to(directory).as_posix()}\n" for path in files]
+    (directory / NAME).write_text("".join(lines), "utf-8")
+
+
+def check(directory: Path) -> None:
+    """Holds the files of a directory to its SHA256SUMS; without one, nothing is known of them.
+
+    Raises:
+      UserError: a file is missing or is another than it was, or SHA256SUMS itself is damaged.
+    """
+    sums = directory / NAME
+    try:
+        text = sums.read_bytes().decode()
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError) as error:
+        raise UserError(f"{sums}: cannot be read ({error})") from None
+    for number, line in enumerate(text.removesuffix("\n").split("\n") if text else [], 1):
+        found = re.fullmatch(r"([0-9a-f]{64})  ([^\x00]+)", line)
+        # A name that leads out of the directory is nothing that was written here.
+        if found is None or ".." in Path(found[2]).parts or Path(found[2]).is_absolute():
+            raise UserError(f"{sums}:{number}: damaged")
+        path = directory / found[2]
+        try:
+            same = _digest(path) == found[1]
+        except OSError as error:
+            raise UserError(f"{path}: {error.strerror}, though {NAME} lists it") from None
+        if not same:
+            raise UserError(
+                f"{path}: damaged or changed: it is not what {NAME} says; if you changed it, "
+                f"remove {NAME}"
+            )
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

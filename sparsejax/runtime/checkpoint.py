@@ -1,0 +1,205 @@
+"""Checkpoints of a training: written in the background, few of them kept, none used but whole ones.
+
+A checkpoint is a directory named after its step: `state/`, which Orbax writes, `about.json`, and
+SHA256SUMS over both. It gets its name when all of that is on the disk.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import absl.logging
+import jax
+import orbax.checkpoint as ocp
+
+from sparsejax import checksums
+from sparsejax.errors import UserError
+
+_UNFINISHED = "."  # what the names of directories begin with that are being written or removed
+
+
+@dataclass(frozen=True)
+class About:
+    """What is known of a checkpoint besides the state.
+
+    The order of the data and all random numbers follow from the configuration and the step.
+    """
+
+    step: int  # updates made so far, and batches used
+    config: str  # digest of the configuration
+    data: str  # digest of the training data
+    score: float | None = None  # of an evaluation, where the checkpoint may become the final model
+
+
+class Checkpoints:
+    """The checkpoints of one run; see `save` and `newest`."""
+
+    def __init__(self, directory: Path, keep: int) -> None:
+        """Removes what a killed process left half-written.
+
+        Args:
+          directory: RUN/checkpoints, made if it is not there.
+          keep: how many of the newest ones are kept; besides, the one with the best score.
+
+        Raises:
+          UserError: the directory cannot be written to.
+        """
+        self._directory, self._keep = directory.absolute(), max(1, keep)
+        try:
+            self._directory.mkdir(exist_ok=True)
+            for path in self._directory.iterdir():
+                if path.name.startswith(_UNFINISHED):
+                    shutil.rmtree(path)
+        except OSError as error:
+            raise UserError(f"{error.filename}: cannot be written: {error.strerror}") from None
+        self._scores = {step: self._score(step) for step in self.steps()}
+        self._pending: About | None = None
+        # Orbax logs the traceback of what it raises; the user is told in one line.
+        absl.logging.set_verbosity(absl.logging.FATAL)
+        self._writer = ocp.AsyncCheckpointer(ocp.StandardCheckpointHandler())
+        self._thread = ThreadPoolExecutor(1, "checkpoint")
+        self._written: Future[None] | None = None
+
+    def steps(self) -> list[int]:
+        """The steps of all checkpoints, whole or not, in order."""
+        return sorted(int(p.name) for p in self._directory.iterdir() if p.name.isdecimal())
+
+    def save(self, state: Any, about: About) -> None:
+        """Copies the state to the host, and writes it while training goes on.
+
+        Raises:
+          UserError: this checkpoint, or the one before, cannot be written.
+        """
+        self.wait()
+        self._pending = about
+        temporary = self._directory / f"{_UNFINISHED}{about.step}"
+        try:
+            shutil.rmtree(temporary, ignore_errors=True)
+            temporary.mkdir()
+            self._writer.save(temporary / "state", args=ocp.args.StandardSave(state))
+            self._written = self._thread.submit(self._finish, about)
+        except Exception as error:
+            raise self._failure(error) from None
+
+    def wait(self) -> None:
+        """Returns when everything is on the disk.
+
+        Raises:
+          UserError: the last checkpoint could not be written; those before it are still there.
+        """
+        written, self._written = self._written, None
+        try:
+            if written is not None:
+                written.result()
+        except Exception as error:  # OSError, or what TensorStore made of it
+            raise self._failure(error) from None
+
+    def newest(self, about: About, say: Callable[[str], None]) -> int | None:
+        """The step of the newest checkpoint that is whole; damaged ones are named and skipped.
+
+        Args:
+          about: what the run is about now; the step and the score do not matter.
+          say: is told of each that is skipped.
+
+        Raises:
+          UserError: it is of another configuration or of other data.
+        """
+        for step in reversed(self.steps()):
+            try:
+                found = self._read(step)
+            except UserError as error:
+                say(f"checkpoint {step} is skipped: {error}")
+                continue
+            for name in ("config", "data"):
+                if getattr(found, name) != getattr(about, name):
+                    raise UserError(
+                        f"{self._directory / str(step)}: of a run with another {name}; "
+                        "pass another --output, or --overwrite to begin again"
+                    )
+            return step
+        return None
+
+    def load(self, step: int, like: Any) -> Any:
+        """The state of a checkpoint.
+
+        Args:
+          step: of one that is whole.
+          like: arrays, or their shapes with shardings, in the same tree.
+
+        Raises:
+          UserError: it is of another model or optimizer.
+        """
+        wanted = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
+        path = self._directory / str(step) / "state"
+        try:
+            return self._writer.restore(path, args=ocp.args.StandardRestore(wanted))
+        except Exception as error:
+            raise UserError(f"{path}: does not fit this run ({_line(error)})") from None
+
+    def best(self) -> int | None:
+        """The step of the checkpoint with the best score, the first of equal ones."""
+        scored = {step: score for step, score in self._scores.items() if score is not None}
+        return max(sorted(scored), key=scored.__getitem__) if scored else None
+
+    def _finish(self, about: About) -> None:
+        """In the background: lets Orbax finish, then gives the checkpoint its name."""
+        self._writer.wait_until_finished()
+        step = about.step
+        temporary, final = (self._directory / f"{dot}{step}" for dot in (_UNFINISHED, ""))
+        text = json.dumps(dataclasses.asdict(about), indent=2) + "\n"
+        (temporary / "about.json").write_text(text, "utf-8")
+        checksums.write(temporary)
+        if final.exists():  # a damaged one
+            self._remove(step)
+        os.rename(temporary, final)
+        self._scores[step] = about.score
+        for old in self.steps()[: -self._keep]:
+            if old != self.best():
+                self._remove(old)
+
+    def _remove(self, step: int) -> None:
+        # Renamed first: one that is half removed must not look like a damaged one.
+        removed = self._directory / f"{_UNFINISHED}removed-{step}"
+        os.rename(self._directory / str(step), removed)
+        shutil.rmtree(removed)
+        self._scores.pop(step, None)
+
+    def _read(self, step: int) -> About:
+        path = self._directory / str(step)
+        if not (path / checksums.NAME).is_file():
+            raise UserError(f"{path / checksums.NAME}: missing")
+        checksums.check(path)
+        return About(**json.loads((path / "about.json").read_text("utf-8")))
+
+    def _score(self, step: int) -> float | None:
+        try:
+            return self._read(step).score
+        except UserError:
+            return None
+
+    def _failure(self, error: Exception) -> UserError:
+        step = None if self._pending is None else self._pending.step
+        whole = [s for s in self.steps() if s != step]
+        rest = f"that of step {whole[-1]} is still there" if whole else "there is none before it"
+        return UserError(
+            f"{self._directory}: the checkpoint of step {step} cannot be written "
+            f"({_line(error)}); {rest}"
+        )
+
+
+def _line(error: Exception) -> str:
+    """What went wrong, without the pages of context that libraries add."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    if code := re.search(r"os_error_code='(\d+)'", str(error)):  # of TensorStore
+        return os.strerror(int(code[1]))
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]

@@ -1,0 +1,89 @@
+"""What may go wrong on the device: numbers that are not finite, memory that is not enough."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from safetensors.numpy import save
+
+from sparsejax import files
+from sparsejax.errors import UserError
+from sparsejax.prune.targets import by_path
+from sparsejax.runtime.steps import Batch, TrainState
+
+
+def not_finite(
+    state: TrainState,
+    batch: Batch,
+    gradient: Callable[[TrainState, Batch], Any],
+    learning_rate: float,
+    path: Path,
+) -> UserError:
+    """Writes the state before a step that could not be made, and says what was wrong with it.
+
+    The file holds, as `parameters/...`, `gradients/...` and `batch/...`, what the step began with
+    and what came out.
+
+    Args:
+      state: before the step.
+      batch: of the step.
+      gradient: of `steps.make_gradient`.
+      learning_rate: of the step.
+      path: of the file, in the safetensors format.
+
+    Returns:
+      The error to be raised.
+    """
+    loss, grads = jax.jit(gradient)(state, batch)
+    groups: dict[str, Mapping[str, Any]] = {
+        "parameters": by_path(state.params),
+        "gradients": by_path(grads),
+        "batch": batch,
+    }
+    arrays = {
+        f"{group}/{name}": np.ascontiguousarray(value)
+        for group, values in groups.items()
+        for name, value in values.items()
+    }
+    step = int(state.step) + 1
+    about = {"step": str(step), "loss": str(float(loss)), "learning_rate": str(learning_rate)}
+    files.write_whole(path, save(arrays, metadata=about))
+    # A parameter that is not finite explains everything that comes after it.
+    bad: list[str] = []
+    for group in ("parameters/", "gradients/"):
+        bad = bad or [n for n, a in arrays.items() if n.startswith(group) and not _is_finite(a)]
+    where = "the norm of the gradient overflows"
+    if bad:
+        others = f" and {len(bad) - 1} others" if len(bad) > 1 else ""
+        where = f"not finite: {bad[0]}{others}"
+    return UserError(
+        f"the loss is {float(loss):.3g} at step {step}, at learning rate {learning_rate:.3g}; "
+        f"{where}; the state before the step is in {path}; lower --train.learning_rate, "
+        "or pass --train.nonfinite skip"
+    )
+
+
+def _is_finite(array: np.ndarray) -> bool:
+    return bool(np.all(np.isfinite(array)))
+
+
+@contextlib.contextmanager
+def memory(what: str, remedy: str) -> Iterator[None]:
+    """Within, a device that is out of memory is a UserError.
+
+    Args:
+      what: needs the memory.
+      remedy: what to do about it.
+    """
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error) and "ut of memory" not in str(error):
+            raise
+        reason = str(error).splitlines()[0]
+        raise UserError(f"out of memory in {what}; {remedy} ({reason})") from None

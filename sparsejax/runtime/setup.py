@@ -1,0 +1,233 @@
+"""From a configuration to everything that a training begins with: data, model, optimizer, state."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from sparsejax import prune
+from sparsejax.config import Config
+from sparsejax.data import languages, mixing, packing, preparation, seen, sources, tokenization
+from sparsejax.data.packing import Packed
+from sparsejax.data.preparation import Prepared
+from sparsejax.data.sources import Part
+from sparsejax.data.tokenization import Encoded
+from sparsejax.errors import UserError
+from sparsejax.models import bert, huggingface
+from sparsejax.models.bert import BertConfig, Params
+from sparsejax.runtime import pruning, steps
+from sparsejax.runtime.logging import Log
+
+Orders = Callable[[], Iterator[np.ndarray]]
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a training begins with; see `prepare`."""
+
+    train: Mapping[str, Prepared]  # by language, as are the other two
+    test: Mapping[str, Prepared]
+    dev: Mapping[str, Prepared]  # empty, where no checkpoint is scored
+    table: Mapping[str, languages.Language]
+    known: seen.Seen  # what the model will have seen after the training
+    tokenizer: Any
+    labels: tuple[str, ...]
+    model: BertConfig
+    notes: list[str]  # what the user should know of the model and the data
+    packed: Packed
+    orders: Orders  # of the rows, an array for each epoch
+    rows: int  # in a batch
+    total: int  # steps
+    tx: optax.GradientTransformation
+    state: steps.TrainState  # before the first step
+    dropout_key: jax.Array
+
+    @property
+    def sentences(self) -> int:
+        """To train on."""
+        return sum(len(part.encoded.words) for part in self.train.values())
+
+
+def prepare(config: Config, log: Log) -> Setup:
+    """Reads the data, then the model; whatever is wrong with either is found here.
+
+    Raises:
+      UserError: a mistake in the configuration, the data or the model.
+    """
+    data = config.data
+    train_parts = sources.parts(data, "train", data.languages)
+    test_parts = sources.parts(data, "test", sources.eval_languages(data, "test"))
+    dev_parts = {}
+    if config.checkpoint.best:
+        dev_parts = sources.parts(data, "dev", sources.eval_languages(data, "dev"))
+    table = languages.table(data.language_table)
+    head_key, dropout_key = jax.random.split(jax.random.key(config.seed))
+    masks = pruning.read_masks(config.prune)
+    checkpoint = find_model(config)
+    earlier = seen.of_checkpoint(checkpoint)
+
+    tokenizer, model = load_tokenizer(config, checkpoint, train_parts)
+    train, test, dev = (
+        preparation.prepare(parts, tokenizer, data, limit, log.patient("tokenising languages"))
+        for parts, limit in (
+            (train_parts, data.train_sentences),
+            (test_parts, data.eval_sentences),
+            (dev_parts, data.eval_sentences),
+        )
+    )
+    labels = choose_labels(checkpoint, preparation.label_set(train))
+    train, test, dev = (preparation.relabelled(parts, labels) for parts in (train, test, dev))
+    model, params, notes = load_model(checkpoint, model, labels, head_key)
+    notes += preparation.repair_notes(train)
+    for split, parts in (("test", test), ("dev", dev)):
+        notes += [f"in the {split} split, {note}" for note in preparation.repair_notes(parts)]
+    known = seen.seen(train)
+
+    packed, orders = lay_out(config, train, tokenizer.pad_token_id)
+    sentences = sum(len(part.encoded.words) for part in train.values())
+    rows = packing.rows_per_step(packed, sentences, config.train.batch_size)
+    total = config.train.epochs * -(-len(packed.tokens) // rows)
+    tx = steps.optimizer(config.train, config.prune, model, total, masks, config.seed)
+    return Setup(
+        train=train,
+        test=test,
+        dev=dev,
+        table=table,
+        known=known if earlier is None else seen.union(known, earlier),
+        tokenizer=tokenizer,
+        labels=labels,
+        model=model,
+        notes=notes,
+        packed=packed,
+        orders=orders,
+        rows=rows,
+        total=total,
+        tx=tx,
+        state=start(tx, params, masks),
+        dropout_key=dropout_key,
+    )
+
+
+def with_languages(config: Config) -> Config:
+    """The same config with the languages to train on by name, so that the run is told in full.
+
+    Raises:
+      UserError: the source is not there, or does not have a language that was asked for.
+    """
+    codes = sources.train_languages(config.data)
+    return dataclasses.replace(config, data=dataclasses.replace(config.data, languages=codes))
+
+
+def find_model(config: Config) -> Path | None:
+    """The directory of the checkpoint; an error names everything that the hub was asked for."""
+    try:
+        return huggingface.find(config.model)
+    except UserError as error:
+        if config.data.dir is None and config.data.hub and not sources.hub_answers():
+            raise UserError(
+                f"{error}, and --data.dir with one of {config.data.hub!r} (data.hub)"
+            ) from None
+        raise
+
+
+def load_tokenizer(
+    config: Config, checkpoint: Path | None, parts: Mapping[str, Part]
+) -> tuple[Any, BertConfig]:
+    """Tokenizer and shape of the model: those of a checkpoint, else learned and as configured.
+
+    Raises:
+      UserError: the checkpoint is damaged or unsupported, or its parts do not fit each other.
+    """
+    if checkpoint is None:
+        limit, seed = config.data.train_sentences, config.data.subsample
+        words = (
+            word
+            for part in parts.values()
+            for sentence in sources.take(part.open(), limit, seed)
+            for word in sentence.words
+        )
+        tokenizer = tokenization.train_tokenizer(words, config.model.vocabulary)
+        tokenizer.model_max_length = config.data.length  # so that a pipeline truncates
+        return tokenizer, bert.BertConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=config.model.width,
+            num_hidden_layers=config.model.layers,
+            num_attention_heads=config.model.heads,
+            intermediate_size=config.model.intermediate,
+            hidden_dropout_prob=config.model.dropout,
+            attention_probs_dropout_prob=config.model.dropout,
+            max_position_embeddings=config.data.length,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    # How many labels there are shows when the data are read.
+    tokenizer, shape = huggingface.load_shape(checkpoint, num_labels=1)
+    if config.data.length > shape.max_position_embeddings:
+        raise UserError(
+            f"data.length: {config.data.length} is more than the model's "
+            f"{shape.max_position_embeddings} positions"
+        )
+    return tokenizer, shape
+
+
+def choose_labels(checkpoint: Path | None, labels: tuple[str, ...]) -> tuple[str, ...]:
+    """The tags of the model: those of the data, or a checkpoint's own if they include them."""
+    known = () if checkpoint is None else huggingface.read_labels(checkpoint)
+    return known if set(labels) <= set(known) else labels
+
+
+def load_model(
+    checkpoint: Path | None, shape: BertConfig, labels: tuple[str, ...], key: jax.Array
+) -> tuple[BertConfig, Params, list[str]]:
+    """Shape with as many outputs as labels, parameters, notes: from a checkpoint or from scratch.
+
+    Raises:
+      UserError: the checkpoint is damaged or does not fit the shape.
+    """
+    shape = dataclasses.replace(shape, num_labels=len(labels))
+    if checkpoint is None:
+        return shape, bert.init(shape, key), ["a new model, from random numbers"]
+    return shape, *huggingface.load(checkpoint, shape, labels, key)
+
+
+def lay_out(config: Config, train: Mapping[str, Prepared], pad: int) -> tuple[Packed, Orders]:
+    """The packed rows of the training sentences, and their order in each epoch."""
+
+    def pack(encoded: Encoded, key: list[int]) -> Packed:
+        order = np.random.default_rng(key).permutation(len(encoded.lengths))
+        return packing.pack(encoded, config.data.length, pad, order)
+
+    epochs, seed = config.train.epochs, config.seed
+    parts = [part.encoded for part in train.values()]
+    if config.data.alpha == 1:
+        packed = pack(tokenization.concatenate(parts), [seed, 0])
+        return packed, lambda: mixing.concatenation(len(packed.tokens), epochs, seed)
+    # A row is of one language, so that a language can be seen more often than another.
+    packs = [pack(part, [seed, 0, i]) for i, part in enumerate(parts)]
+    sentences, rows = [len(part.words) for part in parts], [len(p.tokens) for p in packs]
+    alpha = config.data.alpha
+    return packing.stack(packs), lambda: mixing.sampling(sentences, rows, alpha, epochs, seed)
+
+
+def start(
+    tx: optax.GradientTransformation, params: Params, masks: prune.Masks | None
+) -> steps.TrainState:
+    """The state before the first step; a model that is pruned already stays so.
+
+    Raises:
+      UserError: the rules, the pattern or the masks do not fit the model.
+    """
+    params = jax.tree.map(jnp.asarray, params)
+    try:
+        if masks is not None:
+            params = prune.apply_masks(params, masks)
+        return steps.initial(params, tx)
+    except ValueError as error:
+        raise UserError(f"prune: {error}") from None
