@@ -231,8 +231,12 @@ def load_run(directory: Path) -> Config:
     """
     if not (directory / "config.yaml").is_file():
         raise UserError(f"{directory}: no run (no config.yaml)")
-    if not (directory / "model").is_dir():
-        raise UserError(f"{directory}: no model/, so this run was not finished")
+    for name in ("model", "results.jsonl"):
+        if not (directory / name).exists():
+            raise UserError(
+                f"{directory}: no {name}, so this run was not finished; train it to its end with "
+                "--resume auto"
+            )
     return config_lib.load(directory / "config.yaml")
 
 

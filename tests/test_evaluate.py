@@ -53,7 +53,8 @@ def run(trained: tuple[Path, Path], tmp_path: Path) -> Path:
 
 
 def rows(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+    lines = path.read_text("utf-8").splitlines()
+    return [row for row in map(json.loads, lines) if row.get("kind") != "checksum"]
 
 
 def scores(path: Path, perturbation: str = "none") -> dict[str, dict[str, Any]]:
@@ -240,9 +241,10 @@ def test_mistakes_are_one_line(
 def test_runs_that_are_not_whole(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (run / "seen.safetensors").write_bytes(b"")
     assert "seen.safetensors: missing or damaged" in refused(str(run), capsys=capsys)
-    (run / "results.jsonl").write_text("no JSON\n")
+    (run / "results.jsonl").unlink()
+    assert "no results.jsonl, so this run was not finished" in refused(str(run), capsys=capsys)
     shutil.rmtree(run / "model")
-    assert "no model/, so this run was not finished" in refused(str(run), capsys=capsys)
+    assert "no model, so this run was not finished" in refused(str(run), capsys=capsys)
 
 
 def test_results_that_someone_damaged(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -251,7 +253,7 @@ def test_results_that_someone_damaged(run: Path, capsys: pytest.CaptureFixture[s
     before = (run / "results.jsonl").read_bytes()
     number = before.count(b"\n")
     message = refused(str(run), capsys=capsys)
-    assert f"results.jsonl:{number}: not a JSON object" in message
+    assert f"results.jsonl:{number}: damaged, not a JSON object" in message
     assert (run / "results.jsonl").read_bytes() == before
 
 
@@ -315,7 +317,7 @@ def test_a_sentence_that_no_file_can_hold(
 
 def test_interrupted(run: Path) -> None:
     """Ctrl-C ends it soon, with one line, and the results are as they were."""
-    before = (run / "results.jsonl").read_bytes()
+    before = rows(run / "results.jsonl")
     words = [sys.executable, "-m", "sparsejax.evaluate", str(run), "--data.eval_sentences", "none"]
     process = subprocess.Popen(
         [*words, "--perturb", *KINDS], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -325,4 +327,4 @@ def test_interrupted(run: Path) -> None:
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert (process.returncode, errors) == (1, "stopped before the end of the evaluation\n")
-    assert (run / "results.jsonl").read_bytes().startswith(before) and not list(run.glob(".*"))
+    assert rows(run / "results.jsonl")[: len(before)] == before and not list(run.glob(".*"))

@@ -280,12 +280,21 @@ def damage_positions(model: Path) -> None:
 )
 def test_model_that_is_not_whole(finished: Path, tmp_path: Path, damage: Any, message: str) -> None:
     shutil.copytree(finished / "model", tmp_path / "model")
+    (tmp_path / "model" / "SHA256SUMS").unlink()  # as in a model of someone else's
     damage(tmp_path / "model")
     config = tiny(tmp_path / "run", model=ModelConfig(path=str(tmp_path / "model")))
     with pytest.raises(UserError, match=message) as error:
         train.run(config)
     assert "\n" not in str(error.value)
     assert not (tmp_path / "run").exists()
+
+
+def test_model_that_is_not_what_it_was(finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished / "model", tmp_path / "model")
+    damage_positions(tmp_path / "model")
+    config = tiny(tmp_path / "run", model=ModelConfig(path=str(tmp_path / "model")))
+    with pytest.raises(UserError, match=r"model/config\.json: damaged or changed"):
+        train.run(config)
 
 
 def test_saved_config_runs_from_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

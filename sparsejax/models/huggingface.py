@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import re
 from collections.abc import Iterator, Sequence
@@ -12,6 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from sparsejax import checksums
 from sparsejax.config import ModelConfig
 from sparsejax.data.tokenization import load_tokenizer
 from sparsejax.errors import UserError
@@ -78,11 +80,13 @@ def find(config: ModelConfig) -> Path | None:
       None where the configuration names no checkpoint.
 
     Raises:
-      UserError: the directory does not exist, or the hub could not be reached.
+      UserError: the directory does not exist, a file in it is not what its SHA256SUMS says, or the
+        hub could not be reached.
     """
     if config.path is not None:
         if not Path(config.path).is_dir():
             raise UserError(f"model.path: {config.path} is not a directory")
+        checksums.check(Path(config.path))
         return Path(config.path)
     if config.hub is None:
         return None
@@ -242,6 +246,8 @@ def save(
 ) -> None:
     """Writes a directory that `AutoModelForTokenClassification.from_pretrained` loads as it is.
 
+    SHA256SUMS in it says what the files must hold; `find` and `ner.saved.load` check it.
+
     Args:
       directory: must exist; the caller makes it appear at once (see `runtime.run_directory`).
       params: float32; they are written bit by bit.
@@ -267,7 +273,19 @@ def save(
         "label2id": {label: i for i, label in enumerate(labels)},
     }
     (directory / "config.json").write_text(json.dumps(raw, indent=2) + "\n", "utf-8")
-    tokenizer.save_pretrained(directory)
+    save_tokenizer(directory, tokenizer)
+    checksums.write(directory)
+
+
+def save_tokenizer(directory: Path, tokenizer: Any) -> None:
+    """Writes the files of a tokenizer."""
+    try:
+        tokenizer.save_pretrained(directory)
+    except Exception as error:  # the tokenizers library raises bare ones
+        if found := re.search(r"\(os error (\d+)\)", str(error)):
+            code = int(found[1])
+            raise OSError(code, os.strerror(code), str(directory)) from None
+        raise
 
 
 def _tensors(directory: Path) -> Iterator[tuple[str, str, Any]]:

@@ -10,6 +10,7 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
+from sparsejax import checksums
 from sparsejax.data.preparation import Prepared
 from sparsejax.errors import UserError
 from sparsejax.models import huggingface
@@ -50,6 +51,7 @@ def load(directory: Path, dtype: str) -> Tagger:
     Raises:
       UserError: it is not there, damaged, or tags nothing: its labels are not IOB2.
     """
+    checksums.check(directory)
     labels = huggingface.read_labels(directory)
     if not labels:
         raise UserError(f"{directory}: config.json has no IOB2 tags in id2label; is it a tagger?")

@@ -6,6 +6,7 @@ SHA256SUMS over both. It gets its name when all of that is on the disk.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -188,7 +189,9 @@ class Checkpoints:
 
     def _failure(self, error: Exception) -> UserError:
         step = None if self._pending is None else self._pending.step
-        whole = [s for s in self.steps() if s != step]
+        whole = []
+        with contextlib.suppress(OSError):  # the directory itself may be gone
+            whole = [s for s in self.steps() if s != step]
         rest = f"that of step {whole[-1]} is still there" if whole else "there is none before it"
         return UserError(
             f"{self._directory}: the checkpoint of step {step} cannot be written "

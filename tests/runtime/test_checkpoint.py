@@ -1,0 +1,143 @@
+"""Checkpoints of arrays that go on changing: whole, few, and the best among them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from sparsejax.errors import UserError
+from sparsejax.runtime.checkpoint import About, Checkpoints
+
+
+def about(step: int, score: float | None = None) -> About:
+    return About(step, "config", "data", score)
+
+
+@jax.jit
+def state_of(step: int) -> Any:
+    key = jax.random.fold_in(jax.random.key(0), step)
+    return {"kernel": jax.random.normal(key, (300, 1000)), "mask": jnp.arange(7) < step}
+
+
+def saved(directory: Path, scores: dict[int, float | None], keep: int) -> Checkpoints:
+    checkpoints = Checkpoints(directory, keep)
+    for step, score in scores.items():
+        checkpoints.save(state_of(step), about(step, score))
+    checkpoints.wait()
+    return checkpoints
+
+
+@pytest.mark.parametrize(
+    ("scores", "keep", "left"),
+    [
+        ({1: None, 2: None, 3: None}, 2, [2, 3]),
+        ({1: None, 2: None, 3: None}, 1, [3]),
+        ({1: None, 2: None, 3: None}, 0, [3]),
+        ({1: 0.5, 2: 0.9, 3: 0.7, 4: 0.8}, 1, [2, 4]),
+        ({1: 0.9, 2: 0.9, 3: 0.7, 4: 0.8}, 2, [1, 3, 4]),  # the first of equal ones
+        ({9: None, 10: None, 11: None}, 2, [10, 11]),  # by number, not by name
+    ],
+)
+def test_which_are_kept(
+    tmp_path: Path, scores: dict[int, float | None], keep: int, left: list[int]
+) -> None:
+    checkpoints = saved(tmp_path / "c", scores, keep)
+    assert checkpoints.steps() == left
+    assert sorted(int(path.name) for path in (tmp_path / "c").iterdir()) == left
+    # Another process knows the same.
+    assert Checkpoints(tmp_path / "c", keep).best() == checkpoints.best()
+    known = {step: score for step, score in scores.items() if score is not None}
+    assert checkpoints.best() == (max(known, key=lambda s: (known[s], -s)) if known else None)
+
+
+def test_the_state_is_that_of_its_step_though_the_buffers_are_taken_over(tmp_path: Path) -> None:
+    """Training goes on, in the very same memory, while a checkpoint is written."""
+
+    @jax.jit
+    def add(x: jax.Array) -> jax.Array:
+        return x + 1
+
+    step = jax.jit(add, donate_argnums=0)
+    checkpoints = Checkpoints(tmp_path / "c", 9)
+    start = np.random.default_rng(0).normal(size=(1000, 2000)).astype(np.float32)
+    state = jnp.asarray(start)
+    for i in range(1, 6):
+        state = step(state)
+        checkpoints.save({"x": state}, about(i))
+        for _ in range(20):
+            state = step(state)
+    checkpoints.wait()
+    wanted = start
+    for i in range(1, 6):
+        wanted = wanted + np.float32(1)
+        found = checkpoints.load(i, {"x": state})["x"]
+        np.testing.assert_array_equal(found, wanted)
+        for _ in range(20):
+            wanted = wanted + np.float32(1)
+
+
+def test_half_written_ones_are_removed_and_written_again(tmp_path: Path) -> None:
+    saved(tmp_path / "c", {1: None, 2: None}, 2)
+    (tmp_path / "c/2").rename(tmp_path / "c/.2")  # as if killed before the last step
+    checkpoints = Checkpoints(tmp_path / "c", 2)
+    assert [path.name for path in (tmp_path / "c").iterdir()] == ["1"]
+    checkpoints.save(state_of(2), about(2))
+    checkpoints.wait()
+    assert checkpoints.newest(about(0), pytest.fail) == 2
+
+
+def test_a_damaged_one_is_replaced(tmp_path: Path) -> None:
+    saved(tmp_path / "c", {1: None, 2: None}, 2)
+    (tmp_path / "c/2/about.json").write_text("{}")
+    checkpoints = Checkpoints(tmp_path / "c", 2)
+    said: list[str] = []
+    assert checkpoints.newest(about(0), said.append) == 1 and len(said) == 1
+    checkpoints.save(state_of(2), about(2))
+    checkpoints.wait()
+    assert checkpoints.newest(about(0), pytest.fail) == 2
+    loaded = checkpoints.load(2, state_of(0))
+    jax.tree.map(np.testing.assert_array_equal, loaded, state_of(2))
+
+
+def test_another_model_is_refused_in_one_line(tmp_path: Path) -> None:
+    checkpoints = saved(tmp_path / "c", {1: None}, 2)
+    with pytest.raises(UserError, match="does not fit this run") as caught:
+        checkpoints.load(1, {"other": jnp.zeros(3)})
+    assert "\n" not in str(caught.value)
+
+
+@pytest.fixture
+def read_only(tmp_path: Path) -> Iterator[Path]:
+    path = tmp_path / "run"
+    path.mkdir()
+    path.chmod(0o500)
+    try:
+        (path / "probe").touch()
+    except OSError:
+        yield path
+    else:
+        pytest.skip("this user may write into read-only directories")
+    finally:
+        path.chmod(0o700)
+
+
+def test_a_directory_that_cannot_be_written(read_only: Path) -> None:
+    with pytest.raises(UserError, match="checkpoints: cannot be written: Permission denied"):
+        Checkpoints(read_only / "checkpoints", 2)
+
+
+def test_a_directory_that_vanishes(tmp_path: Path) -> None:
+    checkpoints = saved(tmp_path / "c", {1: None}, 2)
+    (tmp_path / "c").rename(tmp_path / "elsewhere")
+    with pytest.raises(UserError) as caught:
+        checkpoints.save(state_of(2), about(2))
+        checkpoints.wait()
+    assert "\n" not in str(caught.value) and "the checkpoint of step 2 cannot be written" in str(
+        caught.value
+    )
