@@ -37,10 +37,11 @@ def test_the_two_commands_stand_at_the_top() -> None:
     ]
 
 
-DATA, EVALUATION = (
-    (README.parent / f"docs/{name}.md").read_text("utf-8") for name in ("data", "evaluation")
+DATA, EVALUATION, RUNS = (
+    (README.parent / f"docs/{name}.md").read_text("utf-8")
+    for name in ("data", "evaluation", "runs")
 )
-EVERY = [*commands(), *commands(DATA), *commands(EVALUATION)]
+EVERY = [*commands(), *commands(DATA), *commands(EVALUATION), *commands(RUNS)]
 TRAIN = [c for c in EVERY if c.startswith("python -m sparsejax.train ")]
 EVALUATE = [c for c in EVERY if c.startswith("python -m sparsejax.evaluate ")]
 EVALUATE_FLAGS = re.findall(r"^\| `(--.*?)` \|", EVALUATION, flags=re.MULTILINE)
@@ -81,7 +82,10 @@ def run(words: list[str], where: Path) -> None:
 def test_command(command: str, inputs: dict[str, str], tmp_path: Path) -> None:
     (tmp_path / "configs").symlink_to(README.parent / "configs")
     words = filled(command, inputs)
-    run([*words, *SMALL.split(), "--output", str(tmp_path / "run")], tmp_path)
+    if "--output" not in words:
+        words += ["--output", "runs/mine"]
+    run([*words, *SMALL.split()], tmp_path)
+    assert (tmp_path / "runs/mine/results.jsonl").is_file()
 
 
 def filled(command: str, inputs: dict[str, str]) -> list[str]:

@@ -314,5 +314,6 @@ def test_the_state_of_a_loss_that_is_not_finite_can_be_inspected(tmp_path: Path)
     arrays = load_file(path)
     bad = message.split("not finite: ")[1].split(" and ")[0]
     assert not np.all(np.isfinite(arrays[bad]))
+    assert sorted(arrays)[:3] == ["batch/labels", "batch/positions", "batch/segments"]
     assert arrays["batch/tokens"].shape[1] == 64
     assert not (tmp_path / "run/model").exists()

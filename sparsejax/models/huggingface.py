@@ -335,6 +335,12 @@ def _pickled(path: Path) -> Iterator[tuple[str, str, Any]]:
             f"{path}: reading it needs torch (pip install torch); or pass a directory with "
             "model.safetensors"
         ) from None
+    # Before 2.6, weights_only could be made to run code (CVE-2025-32434).
+    if tuple(map(int, torch.__version__.split(".")[:2])) < (2, 6):
+        raise UserError(
+            f"{path}: reading it safely needs torch 2.6 or newer, not {torch.__version__}; or pass "
+            "a directory with model.safetensors"
+        )
     try:
         # weights_only refuses to run code from the file.
         tensors = torch.load(path, map_location="cpu", weights_only=True)

@@ -379,6 +379,16 @@ class Payload:
         return os.mkdir, (self.target,)
 
 
+def test_a_pickle_is_left_alone_by_a_torch_that_would_run_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch = pytest.importorskip("torch")
+    directory = write_pickled(tmp_path / "model", {"classifier.bias": torch.zeros(7)})
+    monkeypatch.setattr(torch, "__version__", "2.5.1+cpu")
+    with refused("needs torch 2.6 or newer, not 2.5.1+cpu"):
+        load(directory)
+
+
 @pytest.mark.parametrize("plain", [False, True])
 def test_a_pickle_cannot_run_code(plain: bool, tmp_path: Path) -> None:
     target = tmp_path / "executed"
