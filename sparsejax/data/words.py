@@ -6,8 +6,9 @@
 3. Other letters, digits and marks in a row are one word. A hyphen, an apostrophe, a full stop, a
    colon or a middle dot between two of them is part of it, and so is a comma between two digits.
 4. 's at the end is a word of its own.
-5. A full stop belongs to the single letter, the word with another full stop, the number of one or
-   two digits, or the Roman numeral before it, if letters or digits follow somewhere in the text.
+5. A full stop belongs to what is usually shortened or counted by it, if letters or digits follow
+   somewhere in the text: a single letter (two, in scripts without capitals but Hangul), a word with
+   another full stop, a number of one or two digits, a Roman numeral.
 6. Full stops, hyphens, apostrophes, asterisks or equals signs in a row are one word, and every
    other sign is one.
 
@@ -34,7 +35,9 @@ _WORD = regex.compile(
     rf"(?P<letters>{_LETTER}+(?:{_INSIDE}{_LETTER}+)*)"
     rf"|{_GENITIVE}|(?P<sign>[-.'`*=])(?P=sign)+|\X\p{{M}}*"
 )
-_TAKES_STOP = regex.compile(r"\p{L}[\p{M}\p{Cf}]*|\p{N}{1,2}|[IVX]+|.+\..+")
+_TAKES_STOP = regex.compile(
+    r"\p{L}[\p{M}\p{Cf}]*|(?:(?!\p{Hangul})\p{Lo}\p{M}*){2}|\p{N}{1,2}|[IVX]+|.+\..+"
+)
 _LETTERS_FOLLOW = regex.compile(r"[\p{L}\p{N}]")
 
 
