@@ -9,6 +9,7 @@ import json
 import os
 import pty
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -101,12 +102,12 @@ def test_as_the_pipeline_in_pytorch(shared: Path, tmp_path: Path, capfdbinary: A
     assert [row["text"] for row in rows] == given
 
     theirs = pipeline("token-classification", str(tmp_path), ignore_labels=[], device="cpu")
+    splits = [words.split(text) for text in given]
+    plains = [[word.text for word in split] for split in splits]
+    tagged = theirs(plains, is_split_into_words=True, batch_size=10)
     types = set()
-    for row in rows:
-        split = words.split(row["text"])
-        plain = [word.text for word in split]
-        (tagged,) = theirs([plain], is_split_into_words=True)
-        pieces = {piece["index"]: piece for piece in tagged}
+    for row, split, plain, found in zip(rows, splits, plains, tagged, strict=True):
+        pieces = {piece["index"]: piece for piece in found}
         places = tokenizer(plain, is_split_into_words=True).word_ids()
         first = [pieces[places.index(i)] for i in range(len(plain))]
         entities = get_entities([piece["entity"] for piece in first])
@@ -438,18 +439,42 @@ def test_help_loads_nothing_heavy() -> None:
     assert "sparsejax.predict RUN_OR_MODEL [TEXT ...]" in result.stdout
 
 
-def test_guide(run: Path, tmp_path: Path) -> None:
-    """Its commands run in their order, and print rows as it says."""
-    snippet = re.findall(r"```bash\n(.*?)```", GUIDE, flags=re.DOTALL)
-    assert snippet
-    script = re.sub(r"\bRUN\b", str(run), "\n".join(snippet)).replace(
-        "python ", f"{sys.executable} "
-    )
+SNIPPETS = re.findall(r"```bash\n(.*?)```", GUIDE, flags=re.DOTALL)
+
+
+def test_guide(tag: Tag, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its first commands print rows of the fields that it names."""
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "texts.txt").write_text("abc de\n")
-    result = subprocess.run(
-        ["bash", "-e", "-o", "pipefail", "-c", script], cwd=tmp_path, capture_output=True, text=True
-    )
-    assert result.returncode == 0, result.stderr
-    fields = {"text", "entities"}
-    assert fields <= set(json.loads(result.stdout.splitlines()[0]))
-    assert json.loads((tmp_path / "tagged.jsonl").read_text()).keys() == fields
+    rows = []
+    for line in SNIPPETS[0].splitlines():
+        before, _, line = line.rpartition(" | ")
+        command, _, _ = line.partition(" > ")
+        assert command.startswith("python -m sparsejax.predict RUN ")
+        stdin = subprocess.run(before, shell=True, capture_output=True).stdout
+        rows += tag(*shlex.split(command)[4:], stdin=stdin)[0]
+    (shown,) = map(json.loads, re.findall(r"```json\n(.*?)```", GUIDE, flags=re.DOTALL))
+    assert [row["text"] for row in rows[:2]] == [shown["text"], "abc de"]
+    assert rows[0].keys() == rows[1].keys() == shown.keys()
+    assert {*shown["entities"][0]} == {*mentions.Mention._fields}
+    assert rows[2].keys() == {"id", "words", "entities"}
+
+
+def test_flags_of_the_guide(tag: Tag, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flags = re.findall(r"^\| `(--.*?)` \|", GUIDE, flags=re.MULTILINE)
+    assert {flag.split()[0][2:] for flag in flags} == {
+        field.name for field in dataclasses.fields(predict.PredictConfig)
+    }
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "texts.txt").write_text('{"text": "abc de"}\n')
+    assert tag(*" ".join(flags).split())[0][0]["text"] == "abc de"
+
+
+def test_measure_of_the_guide(run: Path, shared: Path, tmp_path: Path) -> None:
+    python, *line = SNIPPETS[1].replace("RUN", str(run)).split()
+    assert python == "python" and line[-2] == "--out"
+    line[-1] = str(tmp_path / "out.json")
+    limits = ["--shared", str(shared), "--languages", "jv", "--sentences", "5"]
+    subprocess.run([sys.executable, *line, *limits], cwd=REPOSITORY, check=True)
+    row = json.loads((tmp_path / "out.json").read_text())["languages"]["jv"]
+    assert row["words"] > 90 and row.keys() >= {"f1_gold", "f1_split_bare"}
