@@ -35,8 +35,8 @@ FIRST, MOST = 256, 4096  # texts of the first block, and of the largest
 class PredictConfig:
     """What to tag, and how to show it."""
 
-    file: str | None = None  # Texts to tag, one a line; none: the arguments, or standard input
-    input: Literal["auto", "plain", "json"] = "auto"  # A line is; auto: json where --file is .jsonl
+    file: str | None = None  # Texts, one a line; none: those of the arguments or standard input
+    input: Literal["auto", "plain", "json"] = "auto"  # Lines; auto: json if --file is .jsonl
     json: bool = False  # JSON lines on a terminal, too
     color: Literal["auto", "always", "never"] = "auto"  # always: as on a terminal, also when piped
 
@@ -103,6 +103,8 @@ def open_lines(
             texts.check_letters(where, text)
         yield iter(zip(places, arguments, strict=True)), None
         return
+    if config.file is None and sys.stdin is None:  # the shell's <&-
+        raise UserError("no text: pass it as an argument, with --file or on standard input")
     name = config.file or "standard input"
     with contextlib.ExitStack() as stack:
         file: BinaryIO = sys.stdin.buffer

@@ -326,6 +326,12 @@ def test_mistakes_are_one_line(run: Path, arguments: list[str], message: str) ->
     assert told.startswith("error: ") and message in told and "\n" not in told
 
 
+def test_no_standard_input(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+    with pytest.raises(SystemExit, match="error: no text: pass it as an argument"):
+        predict.main([str(run)])
+
+
 def test_a_run_that_was_not_finished(run: Path, tmp_path: Path) -> None:
     shutil.copy(run / "config.yaml", tmp_path)
     with pytest.raises(UserError, match="no model/, so this run was not finished"):
