@@ -6,7 +6,7 @@ import codecs
 import gzip
 import json
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -208,22 +208,34 @@ def _json_sentence(where: str, line: str) -> tuple[list[str], list[str]]:
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Numbered lines. Only a line feed ends a line: tokens hold other Unicode line separators."""
     try:
         with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
-            for number, raw in enumerate(file, 1):
-                if number == 1:  # editors on Windows begin a file with it
-                    raw = raw.removeprefix(codecs.BOM_UTF8)
-                try:
-                    line = raw.decode("utf-8").rstrip("\r\n")
-                except UnicodeDecodeError as error:
-                    raise UserError(f"{path}:{number}: not UTF-8 ({error.reason})") from None
-                if "\0" in line:
-                    raise UserError(f"{path}:{number}: a NUL byte, which no text has")
-                yield number, line
+            yield from decoded(file, str(path))
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise UserError(f"{path}: damaged or not compressed by gzip ({error})") from None
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from None
+
+
+def decoded(file: Iterable[bytes], name: str) -> Iterator[tuple[int, str]]:
+    """Numbered lines. Only a line feed ends a line: tokens hold other Unicode line separators.
+
+    Args:
+      file: open for bytes, at its beginning.
+      name: of the file, for messages.
+
+    Raises:
+      UserError: names the line that is not UTF-8 or has a NUL byte; while iterating.
+    """
+    for number, raw in enumerate(file, 1):
+        if number == 1:  # editors on Windows begin a file with it
+            raw = raw.removeprefix(codecs.BOM_UTF8)
+        try:
+            line = raw.decode("utf-8").rstrip("\r\n")
+        except UnicodeDecodeError as error:
+            raise UserError(f"{name}:{number}: not UTF-8 ({error.reason})") from None
+        if "\0" in line:
+            raise UserError(f"{name}:{number}: a NUL byte, which no text has")
+        yield number, line

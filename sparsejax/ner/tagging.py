@@ -66,6 +66,7 @@ def tag(
     pad: int,
     mesh: Mesh,
     show: Callable[[int, int], None] = lambda done, total: None,
+    size: int | None = None,
 ) -> dict[str, Tagged]:
     """Tags every word of every sentence once; all languages share their packed rows.
 
@@ -77,11 +78,12 @@ def tag(
       pad: id of the padding piece.
       mesh: the devices, which divide the rows among themselves.
       show: is told how many rows are done, of how many.
+      size: rows of a batch, a multiple of the devices; None: as many as suit, see `batch_rows`.
     """
     together = concatenate(list(parts.values()))
     packed = pack(together, length, pad)
     rows, devices = len(packed.tokens), mesh.size
-    size = batch_rows(rows, devices)
+    size = batch_rows(rows, devices) if size is None else size
     numbers = np.arange(rows)
     waiting: collections.deque[tuple[jax.Array, jax.Array]] = collections.deque()
     fetched: list[tuple[np.ndarray, np.ndarray]] = []
