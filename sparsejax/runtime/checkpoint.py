@@ -8,14 +8,19 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
+import functools
 import json
+import logging
 import os
 import re
 import shutil
+import sys
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import absl.logging
@@ -64,8 +69,7 @@ class Checkpoints:
             raise UserError(f"{error.filename}: cannot be written: {error.strerror}") from None
         self._scores = {step: self._score(step) for step in self.steps()}
         self._pending: About | None = None
-        # Orbax logs the traceback of what it raises; the user is told in one line.
-        absl.logging.set_verbosity(absl.logging.FATAL)
+        _silence_failures()
         self._writer = ocp.AsyncCheckpointer(ocp.StandardCheckpointHandler())
         self._thread = ThreadPoolExecutor(1, "checkpoint")
         self._written: Future[None] | None = None
@@ -85,6 +89,8 @@ class Checkpoints:
         temporary = self._directory / f"{_UNFINISHED}{about.step}"
         try:
             shutil.rmtree(temporary, ignore_errors=True)
+            if shutil.disk_usage(self._directory).free < _size(state):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             temporary.mkdir()
             self._writer.save(temporary / "state", args=ocp.args.StandardSave(state))
             self._written = self._thread.submit(self._finish, about)
@@ -197,6 +203,28 @@ class Checkpoints:
             f"{self._directory}: the checkpoint of step {step} cannot be written "
             f"({_line(error)}); {rest}"
         )
+
+
+def _size(state: Any) -> int:
+    return sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+
+
+@functools.cache
+def _silence_failures() -> None:
+    """Of a write that fails the user is told in one line; the libraries print pages.
+
+    Orbax logs the traceback of what it raises, asyncio that of what nobody waited for, and
+    TensorStore, in threads of its own, that it had other results for Orbax, which was gone.
+    """
+    absl.logging.set_verbosity(absl.logging.FATAL)
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+    show = sys.excepthook
+
+    def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if not (kind is RuntimeError and str(error) == "Event loop is closed"):
+            show(kind, error, trace)
+
+    sys.excepthook = hook
 
 
 def _line(error: Exception) -> str:

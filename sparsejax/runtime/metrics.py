@@ -17,7 +17,7 @@ import jax
 
 from sparsejax.config import Config, TrainConfig
 from sparsejax.errors import UserError
-from sparsejax.runtime import rows
+from sparsejax.runtime import rows, tensorboard
 from sparsejax.runtime.rows import Row
 from sparsejax.runtime.steps import TrainState
 
@@ -135,22 +135,16 @@ def sinks(directory: Path, config: Config, done: int) -> Iterator[list[Sink]]:
     Raises:
       UserError: Weights & Biases cannot be logged to.
     """
-    import tensorboardX
-
     keep_rows(directory / "metrics.jsonl", done)
-    events = tensorboardX.SummaryWriter(
-        str(directory / "tensorboard"), purge_step=done + 1, flush_secs=10
-    )
-    found: list[Sink] = [
-        partial(rows.append, directory / "metrics.jsonl"),
-        partial(_add_events, events),
-    ]
-    with contextlib.closing(events):
-        if config.train.wandb is None:
-            yield found
-        else:
-            with wandb_run(config.train.wandb, directory, config) as sink:
-                yield [*found, sink]
+    with contextlib.ExitStack() as stack:
+        add = stack.enter_context(tensorboard.events(directory / "tensorboard", done))
+        found: list[Sink] = [
+            partial(rows.append, directory / "metrics.jsonl"),
+            lambda row: add(row["step"], _values(row)),
+        ]
+        if config.train.wandb is not None:
+            found.append(stack.enter_context(wandb_run(config.train.wandb, directory, config)))
+        yield found
 
 
 def keep_rows(path: Path, done: int) -> None:
@@ -189,11 +183,6 @@ def wandb_run(project: str, directory: Path, config: Config) -> Iterator[Sink]:
         raise UserError(f"train.wandb: {project!r} cannot be logged to ({reason})") from None
     with run:  # which marks the run as failed where there is an error
         yield lambda row: run.log(_values(row), step=row["step"])
-
-
-def _add_events(writer: Any, row: Row) -> None:
-    for name, value in _values(row).items():
-        writer.add_scalar(name, value, row["step"])
 
 
 def _values(row: Row) -> Row:
