@@ -7,6 +7,7 @@
 - seen.safetensors: which sentences and entities it was trained on, as keys
 - masks.safetensors: which weights are kept, of a run that pruned
 - model/: the tagger in Hugging Face's format
+- export/: the same in other forms, once it was exported
 - log.txt: what was printed
 """
 
@@ -33,7 +34,7 @@ SCHEMA = 1  # of the rows of results.jsonl: raised when a field changes its mean
 
 _CONTENTS = (
     r"(config\.yaml|metrics\.jsonl|results\.jsonl|disagreement\.jsonl|masks\.safetensors|"
-    r"seen\.safetensors|model|log\.txt)"
+    r"seen\.safetensors|model|export|log\.txt)"
 )
 # Of a run, or a temporary file that a killed one left.
 _OURS = re.compile(rf"{_CONTENTS}|\.{_CONTENTS}\.\d+")
