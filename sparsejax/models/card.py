@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import string
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePath
@@ -43,7 +44,7 @@ def of_run(
     """What is known of a run: its scores, its sparsity, how it was made, and what that is not.
 
     Args:
-      config: of the run.
+      config: of the run, as `config.settled` keeps it.
       rows: of its results.jsonl.
       labels: the tags of the model.
       table: the languages with their names.
@@ -57,9 +58,8 @@ def of_run(
         for row in rows
         if row.get("kind") == "scores"
         and (row["split"], row["perturbation"]) == ("test", "none")
-        and row["limit"] == config.data.eval_sentences
-        and row["evaluated"] == tested
-        and _name(row["data"]) == _data_name(config)
+        and (row["limit"], row["evaluated"]) == (config.data.eval_sentences, tested)
+        and row["data"] == (config.data.dir or config.data.hub or "embedded")
     ]
     sparsity = next((row for row in rows if row.get("kind") == "sparsity"), None)
     types = sorted({label[2:] for label in labels if label != "O"})
@@ -212,7 +212,7 @@ def _cautions(config: Config) -> list[str]:
         f"The scores hold for text like that of {_data(config)}: not for other domains, other "
         "kinds of entity, or languages that are not in the table."
     )
-    if {"wikiann", "panx", "pan-x"} & set(_data_name(config).lower().replace("_", "-").split("-")):
+    if re.search("wikiann|pan-?x", _data_name(config).lower()):
         lines.append(
             "If this is WikiAnn (PAN-X), its labels were made from Wikipedia's links by a program "
             "and not by people, and its splits repeat sentences."
