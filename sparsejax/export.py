@@ -6,19 +6,24 @@ format. The export goes to RUN/export/, with a model card that says what is know
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from sparsejax import command_line
 from sparsejax import config as config_lib
 from sparsejax.config import Config
 from sparsejax.errors import UserError, one_line
 from sparsejax.evaluate import load_run
+
+if TYPE_CHECKING:
+    from sparsejax.models.bert import BertConfig
+    from sparsejax.models.cutting import Used
 
 # What an export consists of: only a directory of nothing else is ever replaced.
 _OURS = re.compile(
@@ -63,15 +68,7 @@ def run(directory: Path, config: ExportConfig) -> Path:
     changes = []
     if config.cut:
         params, smaller, used = cutting.cut(params, shape)
-        for what, before, after, found in (
-            ("heads", shape.heads, smaller.heads, used.heads),
-            ("neurons", shape.intermediate_size, smaller.intermediate_size, used.neurons),
-        ):
-            if after < before:
-                changes.append(
-                    f"{what} without effect were cut out: {after:,} of {before:,} are left in "
-                    f"every layer (layers use {min(found):,} to {max(found):,})"
-                )
+        changes += cut_changes(shape, smaller, used)
         shape = smaller
     content = b""
     if config.format == "compressed":
@@ -103,6 +100,20 @@ def run(directory: Path, config: ExportConfig) -> Path:
     run_directory.write_directory(target, fill)
     log(f"saved in {target}")
     return target
+
+
+def cut_changes(before: BertConfig, after: BertConfig, used: Used) -> list[str]:
+    """What cutting took away, in words."""
+    numbers = {
+        "heads": (before.heads, after.heads, used.heads),
+        "neurons": (before.intermediate_size, after.intermediate_size, used.neurons),
+    }
+    return [
+        f"{what} without effect were cut out: {left:,} of {had:,} are left in every layer (layers "
+        f"use {min(found):,} to {max(found):,})"
+        for what, (had, left, found) in numbers.items()
+        if left < had
+    ]
 
 
 def find(directory: Path) -> Config | None:
@@ -140,10 +151,10 @@ def find_target(directory: Path, model: Path, is_run: bool, config: ExportConfig
         raise UserError(f"output: {target} is inside {directory}; pass a directory elsewhere")
     if resolved in model.resolve().parents:
         raise UserError(f"output: {target} holds {directory}, which is read")
-    if not target.exists():
+    if not os.path.lexists(target):
         return target
-    if not target.is_dir():
-        raise UserError(f"output: {target} is a file, not a directory")
+    if target.is_symlink() or not target.is_dir():
+        raise UserError(f"output: {target} is not a directory; choose another")
     foreign = sorted(p.name for p in target.iterdir() if not _OURS.fullmatch(p.name))
     if foreign:
         raise UserError(

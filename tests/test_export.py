@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -24,7 +25,7 @@ TINY = Config(
     data=DataConfig(languages=("en", "sw"), train_sentences=80, eval_sentences=20, length=64),
     model=ModelConfig(layers=2, width=32, heads=4, intermediate=64, vocabulary=600),
     prune=PruneConfig(sparsity=0.5, pattern="neurons", scope="global", interval=7),
-    train=TrainConfig(epochs=4, batch_size=16, learning_rate=3e-3),
+    train=TrainConfig(epochs=2, batch_size=16, learning_rate=3e-3),
 )
 
 
@@ -194,6 +195,18 @@ def test_the_real_model(shared: Path, tmp_path: Path) -> None:
     np.testing.assert_allclose(logits_of(tmp_path / "back", words), expected, atol=1e-4)
 
 
+def test_commands_of_the_guide(run: Path, tmp_path: Path) -> None:
+    guide = (Path(__file__).resolve().parents[1] / "docs/export.md").read_text("utf-8")
+    commands = re.findall(r"^python -m sparsejax.export RUN(.*)$", guide, re.MULTILINE)
+    flags = [flag.split() for flag in re.findall(r"^\| `(--.*?)` \|", guide, re.MULTILINE)]
+    assert len(commands) >= 2 and len(flags) >= 4
+    given = {name: words for name, *words in flags}
+    given["--format"] = ["compressed"]  # the one that all the others go with
+    together = [word for name, words in given.items() for word in (name, *words)]
+    for i, words in enumerate([*(command.split() for command in commands), together]):
+        export.main([str(run), *words, "--output", str(tmp_path / str(i))])
+
+
 # --- what is refused ----------------------------------------------------------------------------
 
 
@@ -238,7 +251,10 @@ def test_a_directory_that_is_taken(
     assert "holds 'notes.txt' and is not just an export" in message
     assert (out / "notes.txt").read_text() == "mine"
     (tmp_path / "file").write_text("x")
-    assert "is a file" in refused(str(run), "--output", str(tmp_path / "file"), capsys=capsys)
+    (tmp_path / "link").symlink_to(out)
+    for name in ("file", "link"):
+        message = refused(str(run), "--overwrite", "--output", str(tmp_path / name), capsys=capsys)
+        assert f"{name} is not a directory" in message
 
 
 @pytest.mark.parametrize("inside", ["", "model", "mine", "model/sub"])

@@ -101,8 +101,8 @@ def whole(
       changes: what happened to the model since the facts were found, a line each, escaped.
       code: whether transformers must run the code beside the model.
     """
-    front = {
-        "language": list(languages),
+    codes = list(languages)
+    front = ({"language": codes} if codes else {}) | {
         "library_name": "transformers" if form == "huggingface" else "sparsejax",
         "pipeline_tag": "token-classification",
         "tags": ["named-entity-recognition", "pruning", "sparsity", "multilingual", "bert"],
