@@ -28,6 +28,8 @@ TINY = Config(
     train=TrainConfig(epochs=2, batch_size=16, learning_rate=3e-3),
 )
 
+apply = jax.jit(bert.apply, static_argnums=0)
+
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -61,7 +63,7 @@ def logits_of(directory: Path, words: list[str]) -> np.ndarray:
     tokens = np.array([tokenizer(words, is_split_into_words=True)["input_ids"]], np.int32)
     positions = np.arange(tokens.shape[1], dtype=np.int32)[None]
     with jax.default_matmul_precision("highest"):
-        found = bert.apply(shape, params, tokens, positions, np.ones_like(tokens))
+        found = apply(shape, params, tokens, positions, np.ones_like(tokens))
     return np.asarray(found)[0]
 
 
