@@ -109,6 +109,15 @@ def test_values_are_those_of_a_dense_file(values: Type, tmp_path: Path) -> None:
         assert found[name].tobytes() == dense(tensor, values).tobytes(), name
 
 
+def test_what_gains_nothing_is_stored_as_it_is() -> None:
+    parts = load(compressed.encode(MIXED, "float32")[0])
+    for name in ("dense", "bias", "none"):
+        assert parts[name].tobytes() == MIXED[name].tobytes()
+    assert {name for name in parts if name.endswith(".mask")} == {
+        "sparse.mask", "sparser.mask", "empty.mask"
+    }  # fmt: skip
+
+
 def test_float32_is_bit_exact(tmp_path: Path) -> None:
     """Zeros with a sign, denormals and the extremes, among many zeros."""
     tensor = np.zeros((50, 20), np.float32)
