@@ -102,3 +102,21 @@ def test_prepare_data(shared: Path, tmp_path: Path) -> None:
     for found in (report["first"], report["second"]):
         assert (found["languages"], found["sentences"]) == (2, 200)
         assert 0.5 < found["row_share_filled"] <= 1
+
+
+@pytest.mark.slow
+def test_cut_speed(shared: Path, tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    out = tmp_path / "cut.json"
+    line = [sys.executable, str(BENCH / "cut_speed.py"), "--shared", str(shared)]
+    subprocess.run(
+        [*line, "--out", str(out), "--rounds", "1", "--rows", "1"], check=True, timeout=900
+    )
+    report = json.loads(out.read_text())
+    sizes = report["encoder_parameters"]
+    for side in ("sparsejax", "pytorch"):
+        assert set(report["tokens_per_second"][side]) == set(sizes)
+        assert all(x < 1e-4 for x in report["largest_difference_of_logits"][side].values())
+    assert (
+        sizes["half of both, cut"] < 0.51 * sizes["whole"] == 0.51 * sizes["half of both, masked"]
+    )

@@ -28,3 +28,15 @@ def test_39_languages() -> None:
             for name in ("before", "after")
         ]
         assert any(line.endswith(f" | {' | '.join(found)} |") for line in lines)
+
+
+def test_speed_of_cut_models() -> None:
+    report = json.loads((DOCS / "benchmarks/cut_speed.json").read_text("utf-8"))
+    lines = (DOCS / "export.md").read_text("utf-8").splitlines()
+    for name, size in report["encoder_parameters"].items():
+        cells = [
+            f"{report['tokens_per_second'][side][name]:,.0f}"
+            f" | {report['times_as_fast_as_whole'][side][name]:.2f}"
+            for side in ("sparsejax", "pytorch")
+        ]
+        assert f"| {name} | {size:,} | {' | '.join(cells)} |" in lines

@@ -51,10 +51,13 @@ def load(path: Path) -> Seen:
 
 
 def of_checkpoint(checkpoint: Path | None) -> Seen | None:
-    """The keys of what a checkpoint was trained on, if it is the model of a run: RUN/model.
+    """The keys of what a checkpoint was trained on, if it is a run's: RUN/model, RUN/export/NAME.
 
     Raises:
       UserError: they are damaged.
     """
-    path = None if checkpoint is None else checkpoint.resolve().parent / "seen.safetensors"
-    return load(path) if path is not None and path.is_file() else None
+    if checkpoint is None:
+        return None
+    above = checkpoint.resolve().parent
+    path = (above.parent if above.name == "export" else above) / "seen.safetensors"
+    return load(path) if path.is_file() else None

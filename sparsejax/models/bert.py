@@ -54,6 +54,18 @@ class BertConfig:
     layer_norm_eps: float = 1e-12
     pad_token_id: int | None = 0
     num_labels: int = 2
+    # This package's own (`models.cutting`): heads that are there, each still of the width
+    # hidden_size / num_attention_heads; None: all of them.
+    kept_attention_heads: int | None = None
+
+    @property
+    def head_width(self) -> int:
+        return self.hidden_size // self.num_attention_heads
+
+    @property
+    def heads(self) -> int:
+        """How many each layer has."""
+        return self.kept_attention_heads or self.num_attention_heads
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any], num_labels: int) -> BertConfig:
@@ -82,6 +94,11 @@ class BertConfig:
                 f"config.json: hidden_size {config.hidden_size} is not a multiple of "
                 f"num_attention_heads {config.num_attention_heads}"
             )
+        if config.heads > config.num_attention_heads:
+            raise UserError(
+                f"config.json: kept_attention_heads {config.heads} is more than "
+                f"num_attention_heads {config.num_attention_heads}"
+            )
         return config
 
 
@@ -96,6 +113,11 @@ _FIELDS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
         "max_position_embeddings type_vocab_size",
         lambda value: type(value) is int and value > 0,  # not isinstance: True is an int
         "a whole number above 0",
+    ),
+    (
+        "kept_attention_heads",
+        lambda value: value is None or (type(value) is int and value > 0),
+        "a whole number above 0, or null",
     ),
     (
         "pad_token_id",
@@ -158,10 +180,10 @@ class Attention(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, same_segment: jax.Array, train: bool) -> jax.Array:
         c, new = self.config, _Layers(self.config, self.dtype)
-        heads, width = c.num_attention_heads, c.hidden_size // c.num_attention_heads
+        heads, width = c.heads, c.head_width
 
         def split(name: str) -> jax.Array:
-            return new.dense(c.hidden_size, name=name)(x).reshape(*x.shape[:2], heads, width)
+            return new.dense(heads * width, name=name)(x).reshape(*x.shape[:2], heads, width)
 
         query, key, value = split("query"), split("key"), split("value")
         scores = jnp.einsum("rqhd,rkhd->rhqk", query * width**-0.5, key)
@@ -169,7 +191,7 @@ class Attention(nn.Module):
         scores = jnp.where(same_segment[:, None], scores.astype(jnp.float32), -1e30)
         weights = nn.softmax(scores).astype(self.dtype)
         weights = _dropout(self, c.attention_probs_dropout_prob, weights, train)
-        mixed = jnp.einsum("rhqk,rkhd->rqhd", weights, value).reshape(x.shape)
+        mixed = jnp.einsum("rhqk,rkhd->rqhd", weights, value).reshape(*x.shape[:2], heads * width)
         out = new.dense(c.hidden_size, name="output")(mixed)
         return new.norm(name="norm")(x + _dropout(self, c.hidden_dropout_prob, out, train))
 

@@ -6,7 +6,7 @@ import json
 import os
 import pickle
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from sparsejax import checksums
 from sparsejax.config import ModelConfig
 from sparsejax.data.tokenization import load_tokenizer
 from sparsejax.errors import UserError
-from sparsejax.models import bert
+from sparsejax.models import bert, compressed
 from sparsejax.ner.spans import entity_types
 
 # (Hugging Face's name, our path, whether the matrix is transposed: PyTorch stores [out, in]).
@@ -167,7 +167,8 @@ def load_shape(directory: Path, num_labels: int) -> tuple[Any, bert.BertConfig]:
 def load(
     directory: Path, config: bert.BertConfig, labels: Sequence[str], key: jax.Array
 ) -> tuple[bert.Params, list[str]]:
-    """Parameters from `model.safetensors`, its sharded form, or (with torch) `pytorch_model.bin`.
+    """Parameters from `model.safetensors`, its sharded form, the compressed form of this package
+    (`models.compressed`), or (with torch) `pytorch_model.bin`.
 
     Values of any float type become float32. The classifier is loaded when the checkpoint has one
     for the very same labels in the same order; otherwise it is drawn anew from `key`.
@@ -246,7 +247,8 @@ def save(
 ) -> None:
     """Writes a directory that `AutoModelForTokenClassification.from_pretrained` loads as it is.
 
-    SHA256SUMS in it says what the files must hold; `find` and `ner.saved.load` check it.
+    Where heads were cut out it does so only with `trust_remote_code=True`: the code of such a
+    model lies beside the weights.
 
     Args:
       directory: must exist; the caller makes it appear at once (see `runtime.run_directory`).
@@ -256,25 +258,42 @@ def save(
     """
     from safetensors.numpy import save as to_bytes
 
-    tensors = {}
-    for keys, leaf in jax.tree.leaves_with_path(params):
-        name, transpose = _theirs(_path(keys))
-        value = np.asarray(leaf)
-        tensors[name] = np.ascontiguousarray(value.T if transpose else value)
     # Not save_file: its files are for their owner alone, and a full disk is no OSError there.
-    content = to_bytes(tensors, metadata={"format": "pt"})
+    content = to_bytes(tensors(params), metadata={"format": "pt"})
     (directory / "model.safetensors").write_bytes(content)
+    code = {}
+    if config.kept_attention_heads is not None:
+        source = Path(__file__).with_name("modeling_cut_bert.py")
+        (directory / source.name).write_bytes(source.read_bytes())
+        name = "CutBertForTokenClassification"
+        code = {
+            "architectures": [name],
+            "auto_map": {"AutoModelForTokenClassification": f"{source.stem}.{name}"},
+        }
+    save_shape(directory, config, labels, tokenizer, code)
+
+
+def save_shape(
+    directory: Path,
+    config: bert.BertConfig,
+    labels: Sequence[str],
+    tokenizer: Any,
+    more: Mapping[str, Any] | None = None,
+) -> None:
+    """Writes what a model directory has besides its weights; `more` are fields of config.json."""
     raw = {f: getattr(config, f) for f in config.__dataclass_fields__ if f != "num_labels"}
+    if config.kept_attention_heads is None:
+        del raw["kept_attention_heads"]  # not a field that others know
     raw |= {
         "architectures": ["BertForTokenClassification"],
         "model_type": "bert",
         "dtype": "float32",
         "id2label": {str(i): label for i, label in enumerate(labels)},
         "label2id": {label: i for i, label in enumerate(labels)},
+        **(more or {}),
     }
     (directory / "config.json").write_text(json.dumps(raw, indent=2) + "\n", "utf-8")
     save_tokenizer(directory, tokenizer)
-    checksums.write(directory)
 
 
 def save_tokenizer(directory: Path, tokenizer: Any) -> None:
@@ -288,12 +307,26 @@ def save_tokenizer(directory: Path, tokenizer: Any) -> None:
         raise
 
 
+def tensors(params: bert.Params) -> dict[str, np.ndarray]:
+    """Parameters by Hugging Face's names, matrices as PyTorch has them, [out, in]."""
+    found = {}
+    for keys, leaf in jax.tree.leaves_with_path(params):
+        name, transpose = _theirs(_path(keys))
+        value = np.asarray(leaf)
+        found[name] = np.ascontiguousarray(value.T if transpose else value)
+    return found
+
+
 def _tensors(directory: Path) -> Iterator[tuple[str, str, Any]]:
     """Name, dtype and reader of each stored tensor, which is read when its reader is called."""
     single, index = directory / "model.safetensors", directory / "model.safetensors.index.json"
     pickled = directory / "pytorch_model.bin"
+    packed = directory / compressed.FILE
     if single.is_file():
         yield from _safetensors(single)
+    elif packed.is_file():
+        for name, value in compressed.read(packed).items():
+            yield name, "float32", lambda value=value: value
     elif index.is_file():
         try:
             names = json.loads(index.read_text("utf-8"))["weight_map"]
@@ -309,7 +342,8 @@ def _tensors(directory: Path) -> Iterator[tuple[str, str, Any]]:
         yield from _pickled(pickled)
     else:
         raise UserError(
-            f"{directory}: no weights (model.safetensors, its .index.json or pytorch_model.bin)"
+            f"{directory}: no weights (model.safetensors, its .index.json, {compressed.FILE} or "
+            "pytorch_model.bin)"
         )
 
 

@@ -10,6 +10,7 @@
 - seen.safetensors: which sentences and entities it was trained on, as keys
 - masks.safetensors: which weights are kept, of a run that pruned
 - model/: the tagger in Hugging Face's format
+- export/: the same in other forms, once it was exported
 - log.txt: what was printed
 """
 
@@ -26,12 +27,14 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TextIO
 
+from sparsejax import checksums
 from sparsejax.config import Config
 from sparsejax.errors import UserError
 
 _CONTENTS = (
     r"(config\.yaml|metrics\.jsonl|results\.jsonl|disagreement\.jsonl|masks\.safetensors|"
-    r"seen\.safetensors|nonfinite\.safetensors|model|checkpoints|tensorboard|wandb|log\.txt)"
+    r"seen\.safetensors|nonfinite\.safetensors|model|export|checkpoints|tensorboard|wandb|"
+    r"log\.txt)"
 )
 # Of a run, or a temporary file that a killed one left.
 _TEMPORARY = re.compile(rf"\.{_CONTENTS}\.\d+")
@@ -152,7 +155,7 @@ def _create_new(base: Path) -> Path:
 
 
 def write_directory(path: Path, fill: Callable[[Path], None]) -> None:
-    """Makes a directory appear whole, in the place of an older one.
+    """Makes a directory appear whole, with its SHA256SUMS, in the place of an older one.
 
     `fill` writes a temporary one, which is then renamed; so is the older one, which is removed.
     """
@@ -161,6 +164,7 @@ def write_directory(path: Path, fill: Callable[[Path], None]) -> None:
     temporary.mkdir()
     try:
         fill(temporary)
+        checksums.write(temporary)
         if path.exists():
             older = path.with_name(f".{path.name}.0{os.getpid()}")
             os.replace(path, older)

@@ -86,8 +86,9 @@ def test_a_directory_takes_the_place_of_an_older_one(tmp_path: Path) -> None:
         run_directory.write_directory(
             tmp_path / "model", lambda path, name=name: (path / name).touch()
         )
-    assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")] == [
+    assert sorted(p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*")) == [
         "model",
+        "model/SHA256SUMS",
         "model/new",
     ]
 
