@@ -19,7 +19,7 @@ from sparsejax import evaluate, export, train
 from sparsejax.config import Config, DataConfig, ModelConfig, PruneConfig, TrainConfig
 from sparsejax.data import embedded, seen
 from sparsejax.models import bert, huggingface
-from sparsejax.runtime import run_directory
+from sparsejax.runtime import results, run_directory
 
 TINY = Config(
     data=DataConfig(languages=("en", "sw"), train_sentences=80, eval_sentences=20, length=64),
@@ -161,6 +161,7 @@ def test_evaluation_and_training_read_it(run: Path, tmp_path: Path) -> None:
     export.main([str(run), "--format", "compressed", "--output", str(tmp_path / "model")])
     (tmp_path / "config.yaml").write_bytes((run / "config.yaml").read_bytes())
     (tmp_path / "seen.safetensors").write_bytes((run / "seen.safetensors").read_bytes())
+    results.write(tmp_path / "results.jsonl", [])
     evaluate.main([str(tmp_path)])
     rows = [[json.loads(line) for line in (path / "results.jsonl").read_text("utf-8").splitlines()]
             for path in (run, tmp_path)]  # fmt: skip
