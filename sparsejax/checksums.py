@@ -18,8 +18,12 @@ def write(directory: Path) -> None:
     (directory / NAME).write_text("".join(lines), "utf-8")
 
 
-def check(directory: Path) -> None:
+def check(directory: Path, only: str | None = None) -> None:
     """Holds the files of a directory to its SHA256SUMS; without one, nothing is known of them.
+
+    Args:
+      directory: with its files.
+      only: one of them, the only one to be read; None: all.
 
     Raises:
       UserError: a file is missing or is another than it was, or SHA256SUMS itself is damaged.
@@ -36,6 +40,8 @@ def check(directory: Path) -> None:
         # A name that leads out of the directory is nothing that was written here.
         if found is None or ".." in Path(found[2]).parts or Path(found[2]).is_absolute():
             raise UserError(f"{sums}:{number}: damaged")
+        if only is not None and found[2] != only:
+            continue
         path = directory / found[2]
         try:
             same = _digest(path) == found[1]

@@ -62,7 +62,7 @@ def run(config: config_lib.Config, stop: stopping.Stop | None = None) -> Path:
         return Path(str(config.output))
 
     job = setup.prepare(config, log)
-    directory = Path(str(config.output)) if goes_on else run_directory.create(config.output)
+    directory = Path(str(config.output)) if goes_on else run_directory.create(config)
     with log.kept(directory / "log.txt"):
         if goes_on:
             run_directory.tidy(directory)
@@ -127,7 +127,7 @@ def fit(
     about = partial(About, config=config_lib.digest(config), data=packing.digest(job.packed))
     state, done = job.state, 0
     if newest := checkpoints.newest(about(0), lambda text: log(f"note: {text}")):
-        state, done = checkpoints.load(newest, state), newest
+        state, done = checkpoints.replace(state, newest), newest
         log(f"goes on after step {done} of {job.total}")
 
     gradient = steps.make_gradient(job.model, config.model.dtype, job.dropout_key)
@@ -175,13 +175,13 @@ def fit(
         raise Stopped(f"{stop.requested}: stopped after step {meter.done} of {job.total}")
     log(f"{job.total} steps in {meter.seconds:.0f} s, {meter.tokens_per_second:,.0f} tokens/s; "
         f"compiled in {meter.compilation:.0f} s")  # fmt: skip
-    if meter.skipped:
-        log(f"note: {meter.skipped} steps were skipped: their loss or gradient was not finite")
+    if skipped := int(state.nonfinite):
+        log(f"note: {skipped} steps were skipped: their loss or gradient was not finite")
     best = checkpoints.best()
     if best is None or best == job.total:
         return state, job.total
     log(f"the model is that of step {best}, the best on the dev split")
-    return checkpoints.load(best, state), best
+    return checkpoints.replace(state, best), best
 
 
 def scorer(config: config_lib.Config, job: Setup) -> Callable[[TrainState, int], float | None]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -108,6 +110,33 @@ def test_evaluations(
         assert (python, m, module) == ("python", "-m", "sparsejax.evaluate")
         evaluate.main(words)
     assert (Path(inputs["OUT"]) / "noise/sw").is_dir()
+
+
+def test_predictions_and_exports(
+    inputs: dict[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsysbinary: pytest.CaptureFixture[bytes],
+) -> None:
+    from sparsejax import export, predict
+
+    monkeypatch.chdir(tmp_path)
+    Path("texts.txt").write_text("Anna lives in Berlin.\n\n")
+    shutil.copytree(inputs["RUN"], "run")
+    programs = {"sparsejax.predict": predict, "sparsejax.export": export}
+    done = []
+    for command in commands():
+        if not command.startswith("python -m "):
+            continue
+        _, _, module, *words = filled(command, inputs | {"RUN": "run"})
+        if module in programs:
+            words = words[: words.index(">")] if ">" in words else words
+            programs[module].main(words)
+            done.append(module)
+    assert sorted(done) == ["sparsejax.export"] * 2 + ["sparsejax.predict"] * 2
+    lines = [json.loads(line) for line in capsysbinary.readouterr().out.splitlines()[:3] if line]
+    assert [line["text"] for line in lines][1:] == ["Anna lives in Berlin.", ""]
+    assert Path("run/export/compressed-int8/README.md").is_file()
 
 
 # Those that go with any other; the rest choose what to prune and how.

@@ -135,17 +135,20 @@ class Checkpoints:
             return step
         return None
 
-    def load(self, step: int, like: Any) -> Any:
-        """The state of a checkpoint.
+    def replace(self, state: Any, step: int) -> Any:
+        """The state of a checkpoint, in the place of another one, whose memory is given back.
 
         Args:
-          step: of one that is whole.
-          like: arrays, or their shapes with shardings, in the same tree.
+          state: a tree of arrays of the same shapes and shardings; they are deleted.
+          step: of the checkpoint.
 
         Raises:
-          UserError: it is of another model or optimizer.
+          UserError: it is damaged, or of another model or optimizer.
         """
-        wanted = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
+        self._read(step)
+        wanted = jax.tree.map(ocp.utils.to_shape_dtype_struct, state)
+        for leaf in jax.tree.leaves(state):
+            leaf.delete()
         path = self._directory / str(step) / "state"
         try:
             return self._writer.restore(path, args=ocp.args.StandardRestore(wanted))
@@ -169,7 +172,8 @@ class Checkpoints:
             self._remove(step)
         os.rename(temporary, final)
         self._scores[step] = about.score
-        for old in self.steps()[: -self._keep]:
+        # Later ones are damaged: they were skipped when training went on before them.
+        for old in [s for s in self.steps() if s <= step][: -self._keep]:
             if old != self.best():
                 self._remove(old)
 
@@ -180,17 +184,17 @@ class Checkpoints:
         shutil.rmtree(removed)
         self._scores.pop(step, None)
 
-    def _read(self, step: int) -> About:
+    def _read(self, step: int, only: str | None = None) -> About:
         path = self._directory / str(step)
         if not (path / checksums.NAME).is_file():
             raise UserError(f"{path / checksums.NAME}: missing")
-        checksums.check(path)
+        checksums.check(path, only)
         return About(**json.loads((path / "about.json").read_text("utf-8")))
 
     def _score(self, step: int) -> float | None:
         try:
-            return self._read(step).score
-        except UserError:
+            return self._read(step, only="about.json").score
+        except (UserError, OSError, ValueError, TypeError):  # of one that will be skipped
             return None
 
     def _failure(self, error: Exception) -> UserError:

@@ -58,7 +58,6 @@ class Meter:
         self._pending: tuple[int, int, dict[str, Any]] | None = None
         self._first = self.done = done
         self._tokens = 0
-        self.skipped = 0  # steps whose gradient was not finite, as of the last row
         self.seconds = 0.0  # of all steps but the first
         self.compilation = 0.0  # seconds of the first step, which compiles
         self.tokens_per_second = 0.0  # of all steps but the first, padding not counted
@@ -102,12 +101,12 @@ class Meter:
             return
         (step, tokens, metrics), self._pending = self._pending, None
         values = {name: float(value) for name, value in metrics.items()}
-        self.skipped = int(values.pop("nonfinite"))
-        if self._stops and self.skipped:
+        skipped = int(values.pop("nonfinite"))
+        if self._stops and skipped:
             raise NonFinite
         self.seconds = max(time.monotonic() - self._began, 1e-9)
         self.tokens_per_second = tokens / self.seconds
-        row = {"step": step} | values | {"skipped": self.skipped}
+        row = {"step": step} | values | {"skipped": skipped}
         self._write(row | {"tokens_per_second": round(self.tokens_per_second, 1)})
         self._show(
             step,
@@ -148,16 +147,16 @@ def sinks(directory: Path, config: Config, done: int) -> Iterator[list[Sink]]:
 
 
 def keep_rows(path: Path, done: int) -> None:
-    """Removes the rows after step `done`, and the end of a row whose process was killed."""
+    """Removes the rows after step `done`, and what is none, as where a process was killed."""
     if not path.exists():
         return
     kept = []
     for line in path.read_bytes().split(b"\n"):
-        try:
-            kept.append(json.loads(line))
-        except ValueError:
-            break
-    rows.write(path, [row for row in kept if row["step"] <= done])
+        with contextlib.suppress(ValueError, TypeError, KeyError):
+            row = json.loads(line)
+            if row["step"] <= done:
+                kept.append(row)
+    rows.write(path, kept)
 
 
 @contextlib.contextmanager
@@ -167,9 +166,9 @@ def wandb_run(project: str, directory: Path, config: Config) -> Iterator[Sink]:
     Raises:
       UserError: it cannot be started, for want of a login, say.
     """
-    import wandb
-
     try:
+        import wandb
+
         run = wandb.init(
             project=project,
             name=directory.name,

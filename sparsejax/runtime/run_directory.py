@@ -79,27 +79,29 @@ def check(config: Config, inputs: Iterable[str | None]) -> None:
             raise UserError(f"output: replacing {path} would remove {name}, which this run reads")
 
 
-def create(output: str | None) -> Path:
+def create(config: Config) -> Path:
     """Makes the directory that `check` passed, without anything that an earlier run left in it.
 
     Args:
-      output: None for a new one, runs/<date>-<time>, that no other process has.
+      config: `output` is None for a new one, runs/<date>-<time>, that no other process has.
 
     Raises:
-      UserError: it cannot be made or written to.
+      UserError: it cannot be made or written to, or meanwhile another process began a run there.
     """
     try:
-        if output is None:
+        if config.output is None:
             return _create_new(Path("runs", datetime.datetime.now().strftime("%Y%m%d-%H%M%S")))
-        path = Path(output)
+        path = Path(config.output)
         path.mkdir(parents=True, exist_ok=True)
+        if (path / "log.txt").exists() and not config.overwrite:
+            raise UserError(f"output: {path}: another process has begun a run there")
         # The configuration last: until it is gone this is a run, which can be replaced again.
         for entry in sorted(path.iterdir(), key=lambda entry: entry.name == "config.yaml"):
             _remove(entry)
         return path
     except OSError as error:
         raise UserError(
-            f"output: {output or 'runs'}: cannot be written: {error.strerror}"
+            f"output: {config.output or 'runs'}: cannot be written: {error.strerror}"
         ) from None
 
 

@@ -76,7 +76,7 @@ def test_the_state_is_that_of_its_step_though_the_buffers_are_taken_over(tmp_pat
     wanted = start
     for i in range(1, 6):
         wanted = wanted + np.float32(1)
-        found = checkpoints.load(i, {"x": state})["x"]
+        found = checkpoints.replace({"x": jnp.zeros_like(state)}, i)["x"]
         np.testing.assert_array_equal(found, wanted)
         for _ in range(20):
             wanted = wanted + np.float32(1)
@@ -101,14 +101,32 @@ def test_a_damaged_one_is_replaced(tmp_path: Path) -> None:
     checkpoints.save(state_of(2), about(2))
     checkpoints.wait()
     assert checkpoints.newest(about(0), pytest.fail) == 2
-    loaded = checkpoints.load(2, state_of(0))
+    loaded = checkpoints.replace(state_of(0), 2)
     jax.tree.map(np.testing.assert_array_equal, loaded, state_of(2))
+
+
+@pytest.mark.parametrize("keep", [1, 2])
+def test_a_damaged_one_does_not_push_out_a_whole_one(tmp_path: Path, keep: int) -> None:
+    saved(tmp_path / "c", {1: None, 5: None}, 2)
+    (tmp_path / "c/5/about.json").write_text("{}")
+    checkpoints = Checkpoints(tmp_path / "c", keep)
+    assert checkpoints.newest(about(0), lambda _: None) == 1
+    checkpoints.save(state_of(3), about(3))
+    checkpoints.wait()
+    assert checkpoints.newest(about(0), lambda _: None) == 3
+
+
+def test_a_damaged_score_is_none(tmp_path: Path) -> None:
+    saved(tmp_path / "c", {1: 0.5, 2: 0.6}, 2)
+    path = tmp_path / "c/1/about.json"
+    path.write_text(path.read_text().replace("0.5", "0.9"))
+    assert Checkpoints(tmp_path / "c", 2).best() == 2
 
 
 def test_another_model_is_refused_in_one_line(tmp_path: Path) -> None:
     checkpoints = saved(tmp_path / "c", {1: None}, 2)
     with pytest.raises(UserError, match="does not fit this run") as caught:
-        checkpoints.load(1, {"other": jnp.zeros(3)})
+        checkpoints.replace({"other": jnp.zeros(3)}, 1)
     assert "\n" not in str(caught.value)
 
 

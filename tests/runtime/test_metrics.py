@@ -98,7 +98,6 @@ def test_skipped_steps_are_counted() -> None:
         follow.step(values(float("nan") if skipped else 1.0, skipped), 1, dense)
     follow.flush(state(2))
     assert [(row["loss"], row["skipped"]) for row in rows] == [(None, 1), (None, 2)]
-    assert follow.skipped == 2
     json.dumps(rows, allow_nan=False)
 
 

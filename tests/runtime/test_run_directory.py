@@ -23,7 +23,7 @@ def test_default_names_never_collide(tmp_path: Path, monkeypatch: pytest.MonkeyP
     """Not even when runs start in the same second, at the same time."""
     monkeypatch.chdir(tmp_path)
     with ThreadPoolExecutor(8) as pool:
-        paths = list(pool.map(lambda _: run_directory.create(None), range(24)))
+        paths = list(pool.map(lambda _: run_directory.create(Config()), range(24)))
     assert len(set(paths)) == 24
     assert all(path.is_dir() and path.parent.name == "runs" for path in paths)
 
@@ -50,7 +50,7 @@ def test_a_run_is_replaced_only_when_told_to(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="already holds a run; pass --overwrite"):
         check(tmp_path)
     check(tmp_path, overwrite=True)
-    assert run_directory.create(str(tmp_path)) == tmp_path
+    assert run_directory.create(Config(output=str(tmp_path), overwrite=True)) == tmp_path
     assert list(tmp_path.iterdir()) == []
 
 
@@ -78,7 +78,7 @@ def test_a_directory_appears_whole_or_not_at_all(tmp_path: Path) -> None:
 def test_directory_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="cannot be written: Not a directory"):
-        run_directory.create(str(tmp_path / "file" / "run"))
+        run_directory.create(Config(output=str(tmp_path / "file" / "run")))
 
 
 def test_a_directory_takes_the_place_of_an_older_one(tmp_path: Path) -> None:
@@ -129,6 +129,18 @@ def test_a_run_that_another_process_trains_is_left_alone(tmp_path: Path, how: An
             check(tmp_path, **how)
         other.kill()
     check(tmp_path, **how)  # the lock ends with the process, however it ends
+
+
+def test_two_processes_that_begin_the_same_run(tmp_path: Path) -> None:
+    """Both have passed the check; only one of them may go on."""
+    config = Config(output=str(tmp_path / "run"), resume="auto")
+    path = run_directory.create(config)
+    with run_directory.lock(path / "log.txt"):
+        with pytest.raises(UserError, match="another process has begun a run there"):
+            run_directory.create(config)
+        with pytest.raises(UserError, match="another process is training this run"):
+            run_directory.lock(path / "log.txt")
+    assert [entry.name for entry in path.iterdir()] == ["log.txt"]
 
 
 def test_tidying_removes_what_was_half_written_and_nothing_else(tmp_path: Path) -> None:
