@@ -152,13 +152,24 @@ class EvaluateConfig:
     against: str | None = None  # Another run: the sentences on which the two differ
 
 
-def load(path: str | os.PathLike[str]) -> Config:
+def load(path: str | os.PathLike[str], of_run: bool = False) -> Config:
     """The defaults overlaid by a YAML file, which may be partial or empty; validated.
 
+    Args:
+      path: of the file.
+      of_run: whether it must be as `save` wrote it.
+
     Raises:
-      UserError: the file cannot be read, or a field is unknown, of the wrong type or out of range.
+      UserError: the file cannot be read, or a field is unknown, of the wrong type or out of range;
+        of a run, it was cut off, damaged or changed.
     """
     config = read(path)
+    if of_run:
+        text, _, last = Path(path).read_text("utf-8").rpartition("# ")
+        if last != f"sha256 {_sha256(text)}\n":
+            raise UserError(
+                f"{path}: damaged or changed: its last line is not the checksum of the rest"
+            )
     try:
         validate(config)
     except UserError as error:
@@ -173,6 +184,7 @@ def save(config: Config, path: str | os.PathLike[str]) -> None:
     """
     # Non-ASCII text is escaped: unescaped, PyYAML reads some of it, such as U+0085, back wrong.
     text = yaml.safe_dump(dataclasses.asdict(config), sort_keys=False)
+    text += f"# sha256 {_sha256(text)}\n"
     try:
         write_whole(Path(path), text.encode())
     except OSError as error:
@@ -224,6 +236,10 @@ def digest(config: Config) -> str:
         for name, _, value in leaves(settled(config))
         if name not in _INDIFFERENT
     )
+    return _sha256(text)
+
+
+def _sha256(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -237,7 +237,7 @@ def load_run(directory: Path) -> Config:
                 f"{directory}: no {name}, so this run was not finished; train it to its end with "
                 "--resume auto"
             )
-    return config_lib.load(directory / "config.yaml")
+    return config_lib.load(directory / "config.yaml", of_run=True)
 
 
 def check(directory: Path, config: EvaluateConfig) -> None:

@@ -175,7 +175,11 @@ def facts_of(
     if trained is None:
         earlier = directory / "README.md"
         return card.parts(earlier.read_text("utf-8", "replace") if earlier.is_file() else "")
+    tested = trained.data.eval_languages or trained.data.languages
+    own = results.setting(trained.data, tested, "test").items()
     rows = results.read(directory / "results.jsonl")
+    # Other evaluations of the run are not its own scores.
+    rows = [row for row in rows if row.get("kind") == "sparsity" or own <= row.items()]
     table = languages.table(trained.data.language_table)
     return card.of_run(trained, rows, labels, table), trained.data.languages
 

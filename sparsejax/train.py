@@ -6,7 +6,6 @@ Without arguments: a small BERT on the embedded corpus, pruned to 90 %.
 from __future__ import annotations
 
 import itertools
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -61,20 +60,20 @@ def run(config: config_lib.Config, stop: stopping.Stop | None = None) -> Path:
         log(f"{config.output} is finished already")
         return Path(str(config.output))
 
+    stop = stop or stopping.Stop()
     job = setup.prepare(config, log)
-    directory = Path(str(config.output)) if goes_on else run_directory.create(config)
-    with log.kept(directory / "log.txt"):
-        if goes_on:
-            run_directory.tidy(directory)
-        else:
-            config_lib.save(config_lib.settled(config), directory / "config.yaml")
+    stop.check()
+    directory, file = run_directory.claim(config, goes_on)
+    if not goes_on:
+        config_lib.save(config_lib.settled(config), directory / "config.yaml")
+    with log.kept(file):
         log(f"{job.sentences:,} sentences in {len(job.train)} languages, {job.rows} rows a step: "
             f"{packing.describe(job.packed)}")  # fmt: skip
         for note in job.notes:
             log(f"note: {note}")
         try:
-            state, step = fit(config, job, directory, log, stop or stopping.Stop())
-            finish(config, job, directory, log, state, step)
+            state, step = fit(config, job, directory, log, stop)
+            finish(config, job, directory, log, stop, state, step)
         except Stopped as stopped:
             raise Stopped(f"{stopped}; --resume auto goes on with {directory}") from None
     return directory
@@ -89,7 +88,7 @@ def is_finished(config: config_lib.Config) -> bool:
     from sparsejax.runtime import run_directory
 
     directory = Path(str(config.output))
-    if found := config_lib.difference(config, config_lib.load(directory / "config.yaml")):
+    if found := config_lib.difference(config, config_lib.load(directory / "config.yaml", True)):
         raise UserError(
             f"output: {directory} holds a run with {found}; pass the same, or another --output, or "
             "--overwrite to begin again"
@@ -101,7 +100,10 @@ def check_wandb(config: config_lib.Config) -> None:
     """Raises a UserError where Weights & Biases was asked for and is not installed."""
     import importlib.util
 
-    if config.train.wandb is not None and importlib.util.find_spec("wandb") is None:
+    if config.train.wandb is None:
+        return
+    found = importlib.util.find_spec("wandb")
+    if found is None or found.origin is None:  # the latter: a directory of that name
         raise UserError("train.wandb: wandb is not installed; pip install wandb, or leave it out")
 
 
@@ -124,7 +126,7 @@ def fit(
     from sparsejax.runtime.checkpoint import About, Checkpoints
 
     checkpoints = Checkpoints(directory / "checkpoints", config.checkpoint.keep)
-    about = partial(About, config=config_lib.digest(config), data=packing.digest(job.packed))
+    about = partial(About, config=config_lib.digest(config), data=job.data_digest())
     state, done = job.state, 0
     if newest := checkpoints.newest(about(0), lambda text: log(f"note: {text}")):
         state, done = checkpoints.replace(state, newest), newest
@@ -139,14 +141,15 @@ def fit(
         sparsity = pruning.sparsity(state.opt_state)
         return {"learning_rate": rate(state.step - 1), "sparsity": sparsity}
 
-    memory = guards.memory(
+    memory = partial(
+        guards.memory,
         f"a step of {job.rows} rows of {config.data.length} pieces",
         "lower --train.batch_size or --data.length, or pass --model.dtype bfloat16",
     )
     with metrics.sinks(directory, config, done) as sinks, log.progress(job.total, done) as show:
         meter = metrics.Meter(sinks, job.total, config.train, done, show)
         try:
-            with stop.after_the_step(), memory:
+            with stop.after_the_step(), memory():
                 for batch in packing.batches(job.packed, job.rows, job.orders(), skip=done):
                     state, values = train_step(state, batch)
                     meter.step(
@@ -154,27 +157,30 @@ def fit(
                         int(np.count_nonzero(batch["segments"])),
                         partial(logged, state),
                     )
+                    stops = stop.requested
                     planned = meter.done % config.checkpoint.every == 0 or meter.done == job.total
-                    if planned or stop.requested:
+                    if planned or stops:
                         meter.flush(state)
                         found = score(state, meter.done) if planned else None
                         if found is not None:
                             meter.score(found)
                         checkpoints.save(state, about(meter.done, score=found))
-                    if stop.requested:
+                    if stops:
                         break
         except metrics.NonFinite:
             (batch,) = itertools.islice(
                 packing.batches(job.packed, job.rows, job.orders(), skip=int(state.step)), 1
             )
             path = directory / "nonfinite.safetensors"
-            raise guards.not_finite(state, batch, gradient, rate(state.step), path) from None
+            with memory():
+                error = guards.not_finite(state, batch, gradient, rate(state.step), path)
+            raise error from None
         finally:
             checkpoints.wait()
     if stop.requested:
         raise Stopped(f"{stop.requested}: stopped after step {meter.done} of {job.total}")
-    log(f"{job.total} steps in {meter.seconds:.0f} s, {meter.tokens_per_second:,.0f} tokens/s; "
-        f"compiled in {meter.compilation:.0f} s")  # fmt: skip
+    speed = f"{meter.tokens_per_second:,.0f} tokens/s; compiled in {meter.compilation:.0f} s"
+    log(f"{job.total - done} steps in {meter.seconds:.0f} s, {speed}")
     if skipped := int(state.nonfinite):
         log(f"note: {skipped} steps were skipped: their loss or gradient was not finite")
     best = checkpoints.best()
@@ -226,21 +232,30 @@ def tagger(
 
 
 def finish(
-    config: config_lib.Config, job: Setup, directory: Path, log: Log, state: TrainState, step: int
+    config: config_lib.Config,
+    job: Setup,
+    directory: Path,
+    log: Log,
+    stop: stopping.Stop,
+    state: TrainState,
+    step: int,
 ) -> None:
     """Audits the sparsity, evaluates and saves; the results are what is written last.
 
     Raises:
       UserError: the sparsity is not the one that was asked for.
+      Stopped: as asked; the run can go on.
     """
     from sparsejax import prune
     from sparsejax.data import seen
     from sparsejax.models import huggingface
     from sparsejax.ner import evaluation
     from sparsejax.runtime import pruning, results, run_directory, tables
+    from sparsejax.runtime.checkpoint import Checkpoints
 
     audit = pruning.audit(config.prune, job.model, state.params, state.opt_state, job.total)
     predicted = tagger(config, job)(state, job.test)
+    stop.check()
     clean = evaluation.is_clean(job.test, job.known)
     scores = evaluation.evaluate(job.test, predicted, job.labels, job.table, clean)
 
@@ -249,16 +264,17 @@ def finish(
         directory / "model",
         lambda path: huggingface.save(path, params, job.model, job.labels, job.tokenizer),
     )
+    stop.check()
     seen.save(job.known, directory / "seen.safetensors")
     if prune.is_pruning(state.opt_state):
         prune.write_masks(directory / "masks.safetensors", prune.masks_of(state.opt_state))
-    setting = results.setting(config.data, job.test, "test")
+    setting = results.setting(config_lib.settled(config).data, job.test, "test")
     about = {"schema": results.SCHEMA, "kind": "sparsity", "step": step}
     results.write(
         directory / "results.jsonl", [*(setting | row for row in scores), about | audit.to_dict()]
     )
     if not config.checkpoint.keep:
-        shutil.rmtree(directory / "checkpoints")
+        Checkpoints(directory / "checkpoints", 0).clear()
     log(tables.scores(scores, job.table), tables.sparsity(audit))
     log(f"saved in {directory}: the tagger in model/, scores in results.jsonl")
 

@@ -47,6 +47,22 @@ def test_every_flipped_bit_is_found(directory: Path, name: str) -> None:
             checksums.check(directory)
 
 
+def test_sums_that_were_cut_off_are_found(directory: Path) -> None:
+    content = (directory / checksums.NAME).read_bytes()
+    for size in range(len(content) - 1):  # all but the last end of a line
+        (directory / checksums.NAME).write_bytes(content[:size])
+        with pytest.raises(UserError):
+            checksums.check(directory)
+
+
+def test_a_card_may_be_edited_and_files_may_be_added(directory: Path) -> None:
+    (directory / "README.md").write_text("mine")
+    checksums.write(directory)
+    (directory / "README.md").write_text("changed")
+    (directory / ".gitattributes").touch()
+    checksums.check(directory)
+
+
 def test_missing_file_is_named(directory: Path) -> None:
     (directory / "inner" / "b").unlink()
     with pytest.raises(UserError, match="inner/b: No such file"):
@@ -55,6 +71,6 @@ def test_missing_file_is_named(directory: Path) -> None:
 
 @pytest.mark.parametrize("name", ["../secret", "/etc/passwd"])
 def test_no_file_outside_is_opened(directory: Path, name: str) -> None:
-    (directory / checksums.NAME).write_text(f"{'0' * 64}  {name}\n")
+    (directory / checksums.NAME).write_text(f"{'0' * 64}  {name}\n# 1 files\n")
     with pytest.raises(UserError, match="SHA256SUMS:1: damaged"):
         checksums.check(directory)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -155,6 +156,26 @@ def test_rounding_is_said(run: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
     _, exact = parameters(run / "model")
     for name, value in exact.items():
         assert np.abs(found[name] - value).max() <= np.abs(value).max() / 127 + 6e-8, name
+
+
+def test_the_card_has_the_run_s_own_scores_and_no_others(run: Path, tmp_path: Path) -> None:
+    labels = huggingface.read_labels(run / "model")
+    shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns("export", "checkpoints"))
+    wanted = export.facts_of(run, evaluate.load_run(run), labels)
+    rows = results.read(run / "results.jsonl")
+    others = [
+        row | change | {"f1": 0.123}
+        for row in rows
+        for change in (
+            {"split": "dev"}, {"perturbation": "noise"}, {"limit": None}, {"subsample": 3},
+            {"evaluated": ["en"]}, {"data": "/elsewhere"},
+        )
+        if row["kind"] == "scores"
+    ]  # fmt: skip
+    old = [{"kind": "scores", "language": "en", "f1": 0.123}]  # before rows had a setting
+    results.write(tmp_path / "run/results.jsonl", [*others, *rows, *old])
+    copy = tmp_path / "run"
+    assert export.facts_of(copy, evaluate.load_run(copy), labels) == wanted
 
 
 def test_evaluation_and_training_read_it(run: Path, tmp_path: Path) -> None:

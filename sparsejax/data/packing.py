@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -63,14 +62,6 @@ def batches(
     chunks = (order[i : i + size] for order in orders for i in range(0, len(order), size))
     for chunk in itertools.islice(chunks, skip, None):
         yield packed.batch(chunk, size)
-
-
-def digest(packed: Packed) -> str:
-    """Of everything that is learned from these rows."""
-    found = hashlib.sha256(repr(packed.tokens.shape).encode())
-    for array in (packed.tokens, packed.positions, packed.segments, packed.labels):
-        found.update(np.ascontiguousarray(array).data)
-    return found.hexdigest()
 
 
 def stack(parts: Sequence[Packed]) -> Packed:

@@ -45,22 +45,14 @@ def of_run(
 
     Args:
       config: of the run, as `config.settled` keeps it.
-      rows: of its results.jsonl.
+      rows: its own scores on the test split, and its sparsity.
       labels: the tags of the model.
       table: the languages with their names.
 
     Returns:
       Markdown that names no directory of the machine but the last part of the data's and model's.
     """
-    tested = sorted(config.data.eval_languages or config.data.languages)
-    scores = [
-        row
-        for row in rows
-        if row.get("kind") == "scores"
-        and (row["split"], row["perturbation"]) == ("test", "none")
-        and (row["limit"], row["evaluated"]) == (config.data.eval_sentences, tested)
-        and row["data"] == (config.data.dir or config.data.hub or "embedded")
-    ]
+    scores = [row for row in rows if row.get("kind") == "scores"]
     sparsity = next((row for row in rows if row.get("kind") == "sparsity"), None)
     types = sorted({label[2:] for label in labels if label != "O"})
     count = f"{len(config.data.languages)} language" + "s" * (len(config.data.languages) != 1)

@@ -54,6 +54,11 @@ def encode(tensors: Mapping[str, np.ndarray], values: Values) -> tuple[bytes, Lo
         kept += int(np.count_nonzero(tensor))
         zero += int(np.count_nonzero(tensor) - np.count_nonzero(stored))
         positions = np.flatnonzero(tensor.reshape(-1).view(np.uint32))
+        if scales is not None:
+            parts[f"{name}.scales"] = scales
+        if (tensor.size - len(positions)) * stored.itemsize <= tensor.size // 8:
+            parts[name] = stored  # a bit for each weight is more than that
+            continue
         k, mask = _encode_gaps(positions)
         chosen = stored.reshape(-1)[positions]
         if chosen.nbytes + mask.nbytes < stored.nbytes:
@@ -61,8 +66,6 @@ def encode(tensors: Mapping[str, np.ndarray], values: Values) -> tuple[bytes, Lo
             parts |= {f"{name}.values": chosen, f"{name}.mask": mask}
         else:
             parts[name] = stored
-        if scales is not None:
-            parts[f"{name}.scales"] = scales
     described = json.dumps(layout, separators=(",", ":"))
     metadata = {"format": _FORMAT, "layout": described, "crc32": _crc32(described, parts)}
     return safetensors.numpy.save(parts, metadata), Lost(kept, zero)

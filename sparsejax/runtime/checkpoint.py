@@ -9,28 +9,25 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import errno
-import functools
 import json
 import logging
 import os
 import re
 import shutil
-import sys
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import absl.logging
 import jax
 import orbax.checkpoint as ocp
 
-from sparsejax import checksums
+from sparsejax import checksums, files
 from sparsejax.errors import UserError
 
-_UNFINISHED = "."  # what the names of directories begin with that are being written or removed
+_UNFINISHED = re.compile(r"\.(removed-)?\d+")  # being written, or being removed
 
 
 @dataclass(frozen=True)
@@ -63,13 +60,15 @@ class Checkpoints:
         try:
             self._directory.mkdir(exist_ok=True)
             for path in self._directory.iterdir():
-                if path.name.startswith(_UNFINISHED):
+                if _UNFINISHED.fullmatch(path.name):
                     shutil.rmtree(path)
         except OSError as error:
             raise UserError(f"{error.filename}: cannot be written: {error.strerror}") from None
         self._scores = {step: self._score(step) for step in self.steps()}
         self._pending: About | None = None
-        _silence_failures()
+        # Of a write that fails the user is told in one line, and not in pages of Orbax's context.
+        absl.logging.set_verbosity(absl.logging.FATAL)
+        logging.getLogger("asyncio").setLevel(logging.CRITICAL)
         self._writer = ocp.AsyncCheckpointer(ocp.StandardCheckpointHandler())
         self._thread = ThreadPoolExecutor(1, "checkpoint")
         self._written: Future[None] | None = None
@@ -86,9 +85,10 @@ class Checkpoints:
         """
         self.wait()
         self._pending = about
-        temporary = self._directory / f"{_UNFINISHED}{about.step}"
+        temporary = self._directory / f".{about.step}"
         try:
             shutil.rmtree(temporary, ignore_errors=True)
+            # Asked first: TensorStore's threads print tracebacks of their own where a write fails.
             if shutil.disk_usage(self._directory).free < _size(state):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             temporary.mkdir()
@@ -153,21 +153,30 @@ class Checkpoints:
         try:
             return self._writer.restore(path, args=ocp.args.StandardRestore(wanted))
         except Exception as error:
-            raise UserError(f"{path}: does not fit this run ({_line(error)})") from None
+            raise UserError(
+                f"{path}: does not fit this run ({_line(error)}); if you remove "
+                f"{self._directory / str(step)}, it goes on with an older one"
+            ) from None
 
     def best(self) -> int | None:
         """The step of the checkpoint with the best score, the first of equal ones."""
         scored = {step: score for step, score in self._scores.items() if score is not None}
         return max(sorted(scored), key=scored.__getitem__) if scored else None
 
+    def clear(self) -> None:
+        """Removes all of them."""
+        for step in self.steps():
+            self._remove(step)
+
     def _finish(self, about: About) -> None:
         """In the background: lets Orbax finish, then gives the checkpoint its name."""
         self._writer.wait_until_finished()
         step = about.step
-        temporary, final = (self._directory / f"{dot}{step}" for dot in (_UNFINISHED, ""))
+        temporary, final = self._directory / f".{step}", self._directory / str(step)
         text = json.dumps(dataclasses.asdict(about), indent=2) + "\n"
         (temporary / "about.json").write_text(text, "utf-8")
         checksums.write(temporary)
+        files.sync(temporary)  # before an older one is removed
         if final.exists():  # a damaged one
             self._remove(step)
         os.rename(temporary, final)
@@ -179,7 +188,7 @@ class Checkpoints:
 
     def _remove(self, step: int) -> None:
         # Renamed first: one that is half removed must not look like a damaged one.
-        removed = self._directory / f"{_UNFINISHED}removed-{step}"
+        removed = self._directory / f".removed-{step}"
         os.rename(self._directory / str(step), removed)
         shutil.rmtree(removed)
         self._scores.pop(step, None)
@@ -211,24 +220,6 @@ class Checkpoints:
 
 def _size(state: Any) -> int:
     return sum(leaf.nbytes for leaf in jax.tree.leaves(state))
-
-
-@functools.cache
-def _silence_failures() -> None:
-    """Of a write that fails the user is told in one line; the libraries print pages.
-
-    Orbax logs the traceback of what it raises, asyncio that of what nobody waited for, and
-    TensorStore, in threads of its own, that it had other results for Orbax, which was gone.
-    """
-    absl.logging.set_verbosity(absl.logging.FATAL)
-    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
-    show = sys.excepthook
-
-    def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        if not (kind is RuntimeError and str(error) == "Event loop is closed"):
-            show(kind, error, trace)
-
-    sys.excepthook = hook
 
 
 def _line(error: Exception) -> str:

@@ -7,14 +7,12 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from sparsejax.errors import Stopped, UserError
-from sparsejax.runtime import run_directory
 
 
 class Log:
@@ -25,16 +23,10 @@ class Log:
         self._file = Console(file=io.StringIO(), width=100, highlight=False)
 
     @contextmanager
-    def kept(self, path: Path) -> Iterator[None]:
-        """Within, everything is also written to `path`: what was printed before, and why it ended.
-
-        No other process can do the same meanwhile.
-
-        Raises:
-          UserError: another process does.
-        """
+    def kept(self, file: TextIO) -> Iterator[None]:
+        """Within, everything also goes to `file`: what was printed before, and why it ended."""
         early = self._file.file
-        with run_directory.lock(path) as file:
+        with file:
             self._file.file = file
             assert isinstance(early, io.StringIO)
             file.write(early.getvalue())

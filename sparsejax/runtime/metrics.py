@@ -166,13 +166,16 @@ def wandb_run(project: str, directory: Path, config: Config) -> Iterator[Sink]:
     Raises:
       UserError: it cannot be started, for want of a login, say.
     """
+    # Another one for a run that replaces this one in its directory.
+    begun = (directory / "config.yaml").stat().st_mtime_ns
+    identity = hashlib.sha256(f"{directory.resolve()} {begun}".encode()).hexdigest()[:16]
     try:
         import wandb
 
         run = wandb.init(
             project=project,
             name=directory.name,
-            id=hashlib.sha256(str(directory.resolve()).encode()).hexdigest()[:16],
+            id=identity,
             resume="allow",
             dir=str(directory),
             config=dataclasses.asdict(config),

@@ -60,6 +60,8 @@ def check(config: Config, inputs: Iterable[str | None]) -> None:
     held = sorted(p.name for p in path.iterdir())
     foreign = [name for name in held if not _OURS.fullmatch(name)]
     held = [name for name in held if not _TEMPORARY.fullmatch(name)]
+    if held == ["log.txt"] and not (path / "log.txt").stat().st_size:
+        held = []  # of a process that was killed before there was anything else
     if foreign or (held and "config.yaml" not in held):
         raise UserError(
             f"output: {path} holds {(foreign or held)[0]!r} and is not just a run; "
@@ -79,26 +81,41 @@ def check(config: Config, inputs: Iterable[str | None]) -> None:
             raise UserError(f"output: replacing {path} would remove {name}, which this run reads")
 
 
-def create(config: Config) -> Path:
-    """Makes the directory that `check` passed, without anything that an earlier run left in it.
+def claim(config: Config, goes_on: bool) -> tuple[Path, TextIO]:
+    """Makes the directory that `check` passed a run of this process alone.
+
+    What an earlier run left in it is removed, unless that run goes on.
 
     Args:
-      config: `output` is None for a new one, runs/<date>-<time>, that no other process has.
+      config: `output` is None for a new directory, runs/<date>-<time>.
+      goes_on: whether the run that is there is to go on.
+
+    Returns:
+      The directory, and its log file, which is the lock: nobody else can claim it meanwhile.
 
     Raises:
       UserError: it cannot be made or written to, or meanwhile another process began a run there.
     """
     try:
         if config.output is None:
-            return _create_new(Path("runs", datetime.datetime.now().strftime("%Y%m%d-%H%M%S")))
+            path = _create_new(Path("runs", datetime.datetime.now().strftime("%Y%m%d-%H%M%S")))
+            return path, lock(path / "log.txt")
         path = Path(config.output)
         path.mkdir(parents=True, exist_ok=True)
-        if (path / "log.txt").exists() and not config.overwrite:
-            raise UserError(f"output: {path}: another process has begun a run there")
-        # The configuration last: until it is gone this is a run, which can be replaced again.
-        for entry in sorted(path.iterdir(), key=lambda entry: entry.name == "config.yaml"):
-            _remove(entry)
-        return path
+        log = lock(path / "log.txt")
+        if not goes_on:
+            if holds_run(config.output) and not config.overwrite:
+                raise UserError(f"output: {path}: another process has begun a run there")
+            # The configuration last: until it is gone this is a run, which can be replaced again.
+            for entry in sorted(path.iterdir(), key=lambda entry: entry.name == "config.yaml"):
+                if entry.name != "log.txt":
+                    _remove(entry)
+            log.truncate(0)
+        else:
+            for entry in path.iterdir():  # what killed processes left half-written
+                if _TEMPORARY.fullmatch(entry.name):
+                    _remove(entry)
+        return path, log
     except OSError as error:
         raise UserError(
             f"output: {config.output or 'runs'}: cannot be written: {error.strerror}"
@@ -113,13 +130,6 @@ def holds_run(output: str | None) -> bool:
 def is_finished(directory: Path) -> bool:
     """Whether a run got to its end: its results are the last thing that it writes."""
     return (directory / "results.jsonl").exists()
-
-
-def tidy(directory: Path) -> None:
-    """Removes what killed processes left half-written."""
-    for entry in directory.iterdir():
-        if _TEMPORARY.fullmatch(entry.name):
-            _remove(entry)
 
 
 def lock(path: Path) -> TextIO:
@@ -169,6 +179,7 @@ def write_directory(path: Path, fill: Callable[[Path], None]) -> None:
         checksums.write(temporary)
         if path.exists():
             older = path.with_name(f".{path.name}.0{os.getpid()}")
+            shutil.rmtree(older, ignore_errors=True)
             os.replace(path, older)
             os.replace(temporary, path)
             shutil.rmtree(older)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,6 +50,16 @@ class Setup:
     tx: optax.GradientTransformation
     state: steps.TrainState  # before the first step
     dropout_key: jax.Array
+
+    def data_digest(self) -> str:
+        """Of everything that is learned and everything that is scored."""
+        found = hashlib.sha256()
+        for parts in (self.train, self.test, self.dev):
+            for code, part in parts.items():
+                found.update(f"{code} {self.labels} ".encode())
+                for field in dataclasses.fields(Encoded):
+                    found.update(np.ascontiguousarray(getattr(part.encoded, field.name)).data)
+        return found.hexdigest()
 
     @property
     def sentences(self) -> int:

@@ -116,6 +116,15 @@ def test_a_damaged_one_does_not_push_out_a_whole_one(tmp_path: Path, keep: int) 
     assert checkpoints.newest(about(0), lambda _: None) == 3
 
 
+def test_what_others_put_there_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c/.nfs0001").touch()
+    checkpoints = saved(tmp_path / "c", {1: None}, 2)
+    assert checkpoints.steps() == [1] and (tmp_path / "c/.nfs0001").exists()
+    checkpoints.clear()
+    assert [path.name for path in (tmp_path / "c").iterdir()] == [".nfs0001"]
+
+
 def test_a_damaged_score_is_none(tmp_path: Path) -> None:
     saved(tmp_path / "c", {1: 0.5, 2: 0.6}, 2)
     path = tmp_path / "c/1/about.json"

@@ -20,7 +20,7 @@ def quiet() -> tuple[logging.Log, io.StringIO]:
 def test_log_file_holds_what_was_printed_before_and_after(tmp_path: Path) -> None:
     log, out = quiet()
     log("before")
-    with log.kept(tmp_path / "log.txt"):
+    with log.kept((tmp_path / "log.txt").open("a")):
         log("after " + "x" * 150)
     text = "before\nafter " + "x" * 150 + "\n"
     assert (tmp_path / "log.txt").read_text() == text == out.getvalue()
@@ -29,7 +29,7 @@ def test_log_file_holds_what_was_printed_before_and_after(tmp_path: Path) -> Non
 def test_log_file_says_why_a_run_ended(tmp_path: Path) -> None:
     for error in (UserError("no [such] file"), Stopped("SIGTERM"), ValueError("a bug")):
         log, _ = quiet()
-        with pytest.raises(type(error)), log.kept(tmp_path / "log.txt"):
+        with pytest.raises(type(error)), log.kept((tmp_path / "log.txt").open("a")):
             raise error
     text = (tmp_path / "log.txt").read_text()
     assert text.startswith("error: no [such] file\nerror: SIGTERM\nTraceback")
@@ -50,7 +50,7 @@ def test_progress_of_a_run_that_goes_on_counts_its_own_steps(
 
 def test_progress_without_a_terminal_is_ten_lines(tmp_path: Path) -> None:
     log, out = quiet()
-    with log.kept(tmp_path / "log.txt"), log.progress(1000) as show:
+    with log.kept((tmp_path / "log.txt").open("a")), log.progress(1000) as show:
         for step in range(1, 1001):
             show(step, "loss 1.0")
     lines = out.getvalue().splitlines()

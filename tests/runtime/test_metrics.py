@@ -157,6 +157,7 @@ class Recorded:
 
 def test_weights_and_biases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     client = Recorded()
+    (tmp_path / "config.yaml").touch()
     monkeypatch.setitem(sys.modules, "wandb", client)
     for _ in range(2):
         with metrics.wandb_run("mine", tmp_path, Config()) as sink:
@@ -171,6 +172,7 @@ def test_weights_and_biases_without_a_login(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "wandb", Recorded(fails=True))
+    (tmp_path / "config.yaml").touch()
     with (
         pytest.raises(UserError, match=r"'mine' cannot be logged to \(no API key configured\)"),
         metrics.wandb_run("mine", tmp_path, Config()),

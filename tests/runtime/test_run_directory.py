@@ -19,11 +19,17 @@ def check(path: Path, *inputs: str | None, **config: Any) -> None:
     run_directory.check(Config(output=str(path), **config), inputs)
 
 
+def claim(config: Config, goes_on: bool = False) -> Path:
+    path, log = run_directory.claim(config, goes_on)
+    log.close()
+    return path
+
+
 def test_default_names_never_collide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not even when runs start in the same second, at the same time."""
     monkeypatch.chdir(tmp_path)
     with ThreadPoolExecutor(8) as pool:
-        paths = list(pool.map(lambda _: run_directory.create(Config()), range(24)))
+        paths = list(pool.map(lambda _: claim(Config()), range(24)))
     assert len(set(paths)) == 24
     assert all(path.is_dir() and path.parent.name == "runs" for path in paths)
 
@@ -38,7 +44,7 @@ def test_checking_changes_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize("overwrite", [True, False])
 def test_what_no_run_left_is_never_removed(tmp_path: Path, name: str, overwrite: bool) -> None:
     """A user's own `model/` has a run's name, but there is no run."""
-    (tmp_path / name).touch()
+    (tmp_path / name).write_text("mine")
     with pytest.raises(UserError, match="is not just a run; choose another directory"):
         check(tmp_path, overwrite=overwrite)
 
@@ -50,8 +56,8 @@ def test_a_run_is_replaced_only_when_told_to(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="already holds a run; pass --overwrite"):
         check(tmp_path)
     check(tmp_path, overwrite=True)
-    assert run_directory.create(Config(output=str(tmp_path), overwrite=True)) == tmp_path
-    assert list(tmp_path.iterdir()) == []
+    assert claim(Config(output=str(tmp_path), overwrite=True)) == tmp_path
+    assert list(tmp_path.iterdir()) == [tmp_path / "log.txt"]
 
 
 def test_a_run_does_not_remove_what_it_reads(tmp_path: Path) -> None:
@@ -78,7 +84,7 @@ def test_a_directory_appears_whole_or_not_at_all(tmp_path: Path) -> None:
 def test_directory_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="cannot be written: Not a directory"):
-        run_directory.create(Config(output=str(tmp_path / "file" / "run")))
+        claim(Config(output=str(tmp_path / "file" / "run")))
 
 
 def test_a_directory_takes_the_place_of_an_older_one(tmp_path: Path) -> None:
@@ -131,21 +137,32 @@ def test_a_run_that_another_process_trains_is_left_alone(tmp_path: Path, how: An
     check(tmp_path, **how)  # the lock ends with the process, however it ends
 
 
-def test_two_processes_that_begin_the_same_run(tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", [{"overwrite": True}, {"resume": "auto"}, {}])
+def test_two_processes_that_begin_the_same_run(tmp_path: Path, how: Any) -> None:
     """Both have passed the check; only one of them may go on."""
-    config = Config(output=str(tmp_path / "run"), resume="auto")
-    path = run_directory.create(config)
-    with run_directory.lock(path / "log.txt"):
+    config = Config(output=str(tmp_path / "run"), **how)
+    path, log = run_directory.claim(config, False)
+    with log, pytest.raises(UserError, match="another process is training this run"):
+        run_directory.claim(config, False)
+    (path / "config.yaml").touch()  # and the first one is killed
+    if not config.overwrite:
         with pytest.raises(UserError, match="another process has begun a run there"):
-            run_directory.create(config)
-        with pytest.raises(UserError, match="another process is training this run"):
-            run_directory.lock(path / "log.txt")
-    assert [entry.name for entry in path.iterdir()] == ["log.txt"]
+            run_directory.claim(config, False)
 
 
-def test_tidying_removes_what_was_half_written_and_nothing_else(tmp_path: Path) -> None:
+def test_killed_before_there_was_anything(tmp_path: Path) -> None:
+    claim(Config(output=str(tmp_path / "run")))
+    check(tmp_path / "run", resume="auto")
+    check(tmp_path / "run")
+    claim(Config(output=str(tmp_path / "run")))
+
+
+def test_a_run_that_goes_on_keeps_all_but_what_was_half_written(tmp_path: Path) -> None:
     (tmp_path / ".model.77").mkdir()
     for name in (".results.jsonl.123", "config.yaml", ".mine.12"):
         (tmp_path / name).touch()
-    run_directory.tidy(tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".mine.12", "config.yaml"]
+    (tmp_path / "log.txt").write_text("before")
+    claim(Config(output=str(tmp_path), resume="auto"), True)
+    left = sorted(path.name for path in tmp_path.iterdir())
+    assert left == [".mine.12", "config.yaml", "log.txt"]
+    assert (tmp_path / "log.txt").read_text() == "before"

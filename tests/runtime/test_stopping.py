@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 
@@ -67,6 +68,29 @@ def test_elsewhere_it_is_raised_and_the_handlers_come_back() -> None:
         signal.raise_signal(signal.SIGTERM)
     assert stop.requested == "SIGTERM"
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_it_is_not_lost_where_nothing_can_be_raised() -> None:
+    """As in a callback of the garbage collector, which prints what is raised and goes on."""
+
+    class Weak:
+        def __del__(self) -> None:
+            signal.raise_signal(signal.SIGTERM)
+
+    with pytest.raises(errors.Stopped), stopping.listening():
+        Weak()
+        time.sleep(10)
+        raise AssertionError("it was lost")
+
+
+def test_once_asked_no_step_is_begun() -> None:
+    with stopping.listening() as stop:
+        with pytest.raises(errors.Stopped):
+            signal.raise_signal(signal.SIGINT)
+        with pytest.raises(errors.Stopped), stop.after_the_step():
+            raise AssertionError("unreachable")
+        with pytest.raises(errors.Stopped):
+            stop.check()
 
 
 def test_other_threads_change_nothing() -> None:
