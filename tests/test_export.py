@@ -325,6 +325,9 @@ def test_a_damaged_model(run: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
     content[-100] ^= 4
     path.write_bytes(content)
     message = refused(str(out), "--output", str(tmp_path / "back"), capsys=capsys)
+    assert f"{path}: damaged or changed: it is not what SHA256SUMS" in message
+    (out / "SHA256SUMS").unlink()
+    message = refused(str(out), "--output", str(tmp_path / "back"), capsys=capsys)
     assert f"{path}: damaged: its checksum is wrong" in message
     assert not (tmp_path / "back").exists()
 

@@ -32,6 +32,7 @@ from sparsejax.data import readers, texts, words
 from sparsejax.errors import UserError
 from sparsejax.models import bert, huggingface
 from sparsejax.ner import mentions, saved
+from sparsejax.runtime import results
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 GUIDE = (REPOSITORY / "docs/predict.md").read_text("utf-8")
@@ -56,6 +57,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, letters: Any) -> Path:
     (path / "model").mkdir()
     huggingface.save(path / "model", bert.init(shape, jax.random.key(0)), shape, TAGS, letters)
     config_lib.save(dataclasses.replace(Config(), data=DataConfig(length=32)), path / "config.yaml")
+    results.write(path / "results.jsonl", [])
     return path
 
 
@@ -334,7 +336,7 @@ def test_no_standard_input(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_run_that_was_not_finished(run: Path, tmp_path: Path) -> None:
     shutil.copy(run / "config.yaml", tmp_path)
-    with pytest.raises(UserError, match="no model/, so this run was not finished"):
+    with pytest.raises(UserError, match="no model, so this run was not finished"):
         predict.load(tmp_path)
 
 

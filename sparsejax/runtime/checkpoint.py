@@ -164,9 +164,11 @@ class Checkpoints:
         return max(sorted(scored), key=scored.__getitem__) if scored else None
 
     def clear(self) -> None:
-        """Removes all of them."""
+        """Removes all of them, and the directory if nothing else is in it."""
         for step in self.steps():
             self._remove(step)
+        with contextlib.suppress(OSError):
+            self._directory.rmdir()
 
     def _finish(self, about: About) -> None:
         """In the background: lets Orbax finish, then gives the checkpoint its name."""
