@@ -13,11 +13,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import preloaded
 import pytest
 from safetensors.numpy import load_file
 
@@ -51,15 +51,10 @@ def processes(tmp_path_factory: pytest.TempPathFactory) -> Any:
         environment.setenv("JAX_COMPILATION_CACHE_DIR", str(cache))
         environment.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
         environment.setenv("SPARSEJAX_CACHE", str(cache / "data"))
+        environment.setenv("PYTHONPATH", str(Path(preloaded.__file__).parent))
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["preloaded"])
         yield context
-
-
-def main(arguments: Sequence[str], output: str) -> None:
-    """In a process of its own."""
-    sys.stdout = sys.stderr = open(output, "w", buffering=1)  # noqa: SIM115
-    train.main(arguments)
 
 
 class Run:
@@ -74,7 +69,7 @@ class Run:
 
     def start(self, *more: str) -> Any:
         words = ([*self.words, *more], str(self.log))
-        process = self.processes.Process(target=main, args=words)
+        process = self.processes.Process(target=preloaded.main, args=words)
         process.start()
         return process
 
