@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from sparsejax import train
 from sparsejax.data import embedded
 
 README = Path(__file__).resolve().parents[1] / "README.md"
@@ -81,12 +82,16 @@ def run(words: list[str], where: Path) -> None:
 
 
 @pytest.mark.parametrize("command", TRAIN)
-def test_command(command: str, inputs: dict[str, str], tmp_path: Path) -> None:
+def test_command(
+    command: str, inputs: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "configs").symlink_to(README.parent / "configs")
     words = filled(command, inputs)
     if "--output" not in words:
         words += ["--output", "runs/mine"]
-    run([*words, *SMALL.split()], tmp_path)
+    assert words[:3] == ["python", "-m", "sparsejax.train"]
+    train.main([*words[3:], *SMALL.split()])
     assert (tmp_path / "runs/mine/results.jsonl").is_file()
 
 
@@ -146,10 +151,10 @@ TOGETHER = [f for f in FLAGS if not f.startswith(("--prune.method", "--prune.pat
 @pytest.mark.parametrize(
     "flags", [" ".join(TOGETHER), *(f for f in FLAGS if f not in TOGETHER)], ids=lambda f: f[:30]
 )
-def test_flags(flags: str, tmp_path: Path) -> None:
+def test_flags(flags: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(FLAGS) >= 9
-    words = ["python", "-m", "sparsejax.train", "--output", "runs/mine", *SMALL.split()]
-    run([*words, *shlex.split(flags)], tmp_path)
+    monkeypatch.chdir(tmp_path)
+    train.main(["--output", "runs/mine", *SMALL.split(), *shlex.split(flags)])
     assert (tmp_path / "runs/mine/model").is_dir()
 
 

@@ -437,6 +437,7 @@ def test_quickstart(quickstart: Path) -> None:
     assert macro(quickstart) > 0.7
 
 
+@pytest.mark.slow
 def test_corpus_is_learned_dense_and_suffers_at_98_percent(tmp_path: Path) -> None:
     dense = train.run(Config(prune=PruneConfig(method="none"), output=str(tmp_path / "dense")))
     sparse = train.run(Config(prune=PruneConfig(sparsity=0.98), output=str(tmp_path / "sparse")))
