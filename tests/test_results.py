@@ -40,3 +40,14 @@ def test_speed_of_cut_models() -> None:
             for side in ("sparsejax", "pytorch")
         ]
         assert f"| {name} | {size:,} | {' | '.join(cells)} |" in lines
+
+
+def test_sizes_of_compressed_models_are_those_measured() -> None:
+    text = (DOCS / "export.md").read_text("utf-8")
+    found = json.loads((DOCS / "benchmarks/compressed_size.json").read_text("utf-8"))
+    for values, shares in found["384 wide"].items():
+        wide = found["768 wide"][values]["tensors"]
+        row = (
+            f"| {values} | {shares['tensors']:.3f} | {wide:.3f} | {shares['plain_bit_mask']:.3f} |"
+        )
+        assert row in text
