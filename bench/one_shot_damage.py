@@ -74,12 +74,12 @@ def main() -> None:
     state = steps.initial(params, tx)
     step = steps.make_train_step(steps.make_gradient(model, "float32", dropout_key), tx, "stop")
     orders = mixing.concatenation(len(packed.tokens), args.epochs, args.seed)
-    for i, batch in enumerate(packing.batches(packed, rows, orders), start=1):
-        state, step_metrics = step(state, batch)
+    for i, numbers in enumerate(packing.batches(rows, orders), start=1):
+        state, step_metrics = step(state, packed.batch(numbers, rows))
         if i % max(1, total // 10) == 0:
             print(f"step {i}/{total}  loss {float(step_metrics['loss']):.3f}", flush=True)
 
-    mesh = parallel.row_mesh()
+    mesh = parallel.make_mesh()
     predict = tagging.make_predict(model, "float32", mesh)
     test = preparation.relabelled(test, labels)
     encoded = {code: part.encoded for code, part in test.items()}
@@ -87,7 +87,7 @@ def main() -> None:
 
     def macro_f1(masks: prune.Masks) -> float:
         pruned = prune.apply_masks(state.params, masks)
-        pruned = parallel.replicate(pruned, mesh)
+        pruned = parallel.place(pruned, parallel.whole(mesh))
         tags = tagging.tag(predict, pruned, encoded, 128, tokenizer.pad_token_id, mesh)
         return evaluation.on(test, tags, labels, everything)["macro"]["f1"]
 

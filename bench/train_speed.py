@@ -76,7 +76,8 @@ def sparsejax_side(shared: Path, seconds: float, method: str) -> dict[str, float
     step = steps.make_train_step(steps.make_gradient(config, "float32", key), tx, "stop")
     orders = mixing.concatenation(len(packed.tokens), 10**6, 0)
     count = pieces = 0
-    for batch in packing.batches(packed, rows, orders):
+    for numbers in packing.batches(rows, orders):
+        batch = packed.batch(numbers, rows)
         state, metrics = step(state, batch)
         count += 1
         if count <= WARMUP:

@@ -109,6 +109,18 @@ class CheckpointConfig:
 
 
 @dataclass(frozen=True)
+class ParallelConfig:
+    """Devices and processes. One process uses all devices that it sees."""
+
+    # HOST:PORT of process 0; auto: what SLURM, MPI or GKE say; cluster: what JAX finds; none: alone
+    coordinator: str | None = "auto"
+    processes: int | None = None  # With HOST:PORT: how many there are
+    process: int | None = None  # With HOST:PORT: which one this is, from 0
+    fsdp: int = 1  # Devices that share one copy of parameters and optimizer state
+    cpu_devices: int | None = None  # Emulated ones of the CPU, to try a run out
+
+
+@dataclass(frozen=True)
 class Config:
     """One run; the defaults are the embedded quickstart."""
 
@@ -117,6 +129,7 @@ class Config:
     prune: PruneConfig = field(default_factory=PruneConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    parallel: ParallelConfig = field(default_factory=ParallelConfig)
     seed: int = 0  # Seed of initialisation, data order and dropout
     output: str | None = None  # Run directory; none: runs/<date>-<time>
     overwrite: bool = False  # Replace the run that is already in output
@@ -145,6 +158,7 @@ class EvaluateConfig:
     """One evaluation of a saved run."""
 
     data: EvaluateDataConfig = field(default_factory=EvaluateDataConfig)
+    parallel: ParallelConfig = field(default_factory=ParallelConfig)
     split: Literal["train", "dev", "test"] = "test"  # Which sentences
     perturb: tuple[Kind, ...] = ()  # Also with every entity replaced, in each of these ways
     seed: int = 0  # Seed of the replacements
@@ -210,8 +224,16 @@ def settled(config: Config) -> Config:
     )
     model = dataclasses.replace(config.model, path=absolute(config.model.path))
     prune = dataclasses.replace(config.prune, masks=absolute(config.prune.masks))
+    # How many processes and devices there are, and where, is a matter of each start.
     return dataclasses.replace(
-        config, data=data, model=model, prune=prune, output=None, overwrite=False, resume="never"
+        config,
+        data=data,
+        model=model,
+        prune=prune,
+        parallel=ParallelConfig(),
+        output=None,
+        overwrite=False,
+        resume="never",
     )
 
 
@@ -254,6 +276,7 @@ def validate(config: Config) -> None:
             f" model.heads {config.model.heads}"
         )
     _validate_pruning(config.prune)
+    validate_parallel(config.parallel)
     if config.resume == "auto" and config.output is None:
         raise UserError("resume: auto goes on with the run in --output; name its directory")
     if config.resume == "auto" and config.overwrite:
@@ -320,9 +343,42 @@ def _validate_pruning(prune: PruneConfig) -> None:
         raise UserError(f"prune.masks: prune.method {prune.method} would not keep them")
 
 
+def validate_parallel(parallel: ParallelConfig) -> None:
+    """Raises a UserError where coordinator, processes and process do not go together."""
+    where, given = parallel.coordinator, (parallel.processes, parallel.process)
+    if where in (None, "auto", "cluster"):
+        if given != (None, None):
+            raise UserError(
+                f"parallel.coordinator: {show(where)} needs no parallel.processes nor "
+                "parallel.process; leave them out, or pass HOST:PORT of process 0"
+            )
+        return
+    if not re.fullmatch(r"\S+:\d{1,5}", str(where)):
+        raise UserError(
+            f"parallel.coordinator: {show(where)} is not HOST:PORT, auto, cluster or none"
+        )
+    if None in given:
+        raise UserError(
+            f"parallel.coordinator: {show(where)} needs --parallel.processes and --parallel.process"
+        )
+    if given[1] >= given[0]:  # type: ignore[operator]
+        raise UserError(
+            f"parallel.process: {given[1]} is not below parallel.processes {given[0]}; count from 0"
+        )
+
+
 # The values a field may have, the same in words, and the fields.
 _RANGES: tuple[tuple[Callable[[Any], object], str, str], ...] = (
-    (lambda value: value >= 0, "at least 0", "train.weight_decay prune.penalty checkpoint.keep"),
+    (
+        lambda value: value >= 0,
+        "at least 0",
+        "train.weight_decay prune.penalty checkpoint.keep parallel.process",
+    ),
+    (
+        lambda value: value >= 1,
+        "at least 1",
+        "parallel.processes parallel.fsdp parallel.cpu_devices",
+    ),
     (
         lambda value: value > 0,
         "above 0",
@@ -348,7 +404,7 @@ _RANGES: tuple[tuple[Callable[[Any], object], str, str], ...] = (
     (
         lambda value: value.strip(),
         "a name",
-        "model.path model.hub output prune.masks train.wandb write against",
+        "model.path model.hub output prune.masks train.wandb parallel.coordinator write against",
     ),
 )
 

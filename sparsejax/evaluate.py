@@ -46,19 +46,22 @@ def run(directory: Path, trained: Config, data: DataConfig, config: EvaluateConf
 
     from sparsejax.data import languages, perturb, preparation, seen, sentences, sources
     from sparsejax.ner import evaluation, saved
-    from sparsejax.runtime import host_memory, logging, results, tables
+    from sparsejax.runtime import host_memory, logging, processes, results, tables
 
     if jax.default_backend() == "cpu":
         host_memory.keep_freed_memory()
-    log = logging.Log()
+    # Of several processes only the first one writes.
+    first = processes.is_first()
+    log = logging.Log(quiet=not first)
     table = languages.table(data.language_table)
     parts = sources.parts(data, config.split, sources.eval_languages(data, config.split))
     known = seen.load(directory / "seen.safetensors")
     for name in ("results.jsonl", "disagreement.jsonl"):
         if (directory / name).exists():
             results.read(directory / name)  # what is wrong with it is told before work
-    tagger = saved.load(directory / "model", trained.model.dtype)
-    other = None if config.against is None else load_other(Path(config.against), tagger)
+    width = config.parallel.fsdp
+    tagger = saved.load(directory / "model", trained.model.dtype, width)
+    other = None if config.against is None else load_other(Path(config.against), tagger, width)
 
     gold, predicted = tag(tagger, parts, data, log)
     for note in preparation.repair_notes(gold):
@@ -87,7 +90,7 @@ def run(directory: Path, trained: Config, data: DataConfig, config: EvaluateConf
             seen=lambda _, words: sentences.key(words) in entities,
             seed=config.seed,
         )
-        if config.write is not None:
+        if config.write is not None and first:
             write(Path(config.write), kind, config.split, corpus, changed)
         replaced, predicted_replaced = tag(tagger, in_memory(changed.corpus), data, log, kind)
         rows[kind] = evaluation.evaluate(replaced, predicted_replaced, tagger.labels, table, clean)
@@ -112,7 +115,7 @@ def run(directory: Path, trained: Config, data: DataConfig, config: EvaluateConf
     log(f"saved in {directory}: results.jsonl" + (", disagreement.jsonl" if other else ""))
 
 
-def load_other(directory: Path, tagger: Tagger) -> Tagger:
+def load_other(directory: Path, tagger: Tagger, fsdp: int) -> Tagger:
     """The tagger of the run to compare with.
 
     Raises:
@@ -120,7 +123,7 @@ def load_other(directory: Path, tagger: Tagger) -> Tagger:
     """
     from sparsejax.ner import saved
 
-    other = saved.load(directory / "model", load_run(directory).model.dtype)
+    other = saved.load(directory / "model", load_run(directory).model.dtype, fsdp)
     if other.labels != tagger.labels:
         raise UserError(f"against: {directory} has other tags: {' '.join(other.labels)}")
     return other
@@ -178,8 +181,10 @@ def save(
     more: dict[str, Any] | None = None,
 ) -> None:
     """Puts rows into a file of the run, in the place of those of the same setting."""
-    from sparsejax.runtime import results
+    from sparsejax.runtime import processes, results
 
+    if not processes.is_first():
+        return
     where = results.setting(data, codes, config.split, kind, config.seed) | (more or {})
     results.replace(path, where, [where | row for row in rows])
 
@@ -243,6 +248,7 @@ def load_run(directory: Path) -> Config:
 def check(directory: Path, config: EvaluateConfig) -> None:
     """Raises a UserError for what can be seen of a command line alone."""
     config_lib.check_ranges(config)
+    config_lib.validate_parallel(config.parallel)
     if config.write is None:
         return
     if not config.perturb:
@@ -285,7 +291,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         config = config_lib.overlay(EvaluateConfig(), given)
         check(directory, config)
         trained = load_run(directory)
-        run(directory, trained, data_of(trained, given.get("data", {})), config)
+        data = data_of(trained, given.get("data", {}))
+        from sparsejax.runtime import processes
+
+        with processes.joined(config.parallel):
+            run(directory, trained, data, config)
+            processes.wait_for_all("finished")
 
 
 if __name__ == "__main__":

@@ -5,11 +5,12 @@ Without arguments: a small BERT on the embedded corpus, pruned to 90 %.
 
 from __future__ import annotations
 
-import itertools
+import io
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO, cast
 
 from sparsejax import command_line
 from sparsejax import config as config_lib
@@ -46,29 +47,37 @@ def run(config: config_lib.Config, stop: stopping.Stop | None = None) -> Path:
     import jax
 
     from sparsejax.data import packing
-    from sparsejax.runtime import host_memory, logging, run_directory, setup
+    from sparsejax.runtime import host_memory, logging, parallel, processes, run_directory, setup
 
     if jax.default_backend() == "cpu":
         host_memory.keep_freed_memory()
-    run_directory.check(config, (config.model.path, config.data.dir, config.prune.masks))
+    # Of several processes only the first one looks at the output, and writes.
+    first = processes.is_first()
+    if first:
+        run_directory.check(config, (config.model.path, config.data.dir, config.prune.masks))
     config = setup.with_languages(config)
     config_lib.validate(config)
     check_wandb(config)
-    log = logging.Log()
+    log = logging.Log(quiet=not first)
     goes_on = config.resume == "auto" and run_directory.holds_run(config.output)
-    if goes_on and is_finished(config):
+    if parallel.number_of_first(goes_on and is_finished(config) if first else 0):
         log(f"{config.output} is finished already")
         return Path(str(config.output))
 
     stop = stop or stopping.Stop()
     job = setup.prepare(config, log)
+    parallel.check_same(job.digest(config), "data or settings")
     stop.check()
-    directory, file = run_directory.claim(config, goes_on)
-    if not goes_on:
+    directory, file = Path(config.output or "runs"), cast(TextIO, io.StringIO())
+    if first:
+        directory, file = run_directory.claim(config, goes_on)
+    if first and not goes_on:
         config_lib.save(config_lib.settled(config), directory / "config.yaml")
     with log.kept(file):
         log(f"{job.sentences:,} sentences in {len(job.train)} languages, {job.rows} rows a step: "
             f"{packing.describe(job.packed)}")  # fmt: skip
+        if job.mesh.size > 1:
+            log(f"{parallel.describe(job.mesh)}, {job.padded_rows // job.mesh.size} rows on each")
         for note in job.notes:
             log(f"note: {note}")
         try:
@@ -119,10 +128,11 @@ def fit(
       UserError: the loss or the gradient is not finite, memory or disk are full.
       Stopped: after a checkpoint of the last step that was made.
     """
+    import jax
     import numpy as np
 
     from sparsejax.data import packing
-    from sparsejax.runtime import guards, metrics, pruning, steps
+    from sparsejax.runtime import guards, metrics, parallel, processes, pruning, steps
     from sparsejax.runtime.checkpoint import About, Checkpoints
 
     checkpoints = Checkpoints(directory / "checkpoints", config.checkpoint.keep)
@@ -133,31 +143,41 @@ def fit(
         log(f"goes on after step {done} of {job.total}")
 
     gradient = steps.make_gradient(job.model, config.model.dtype, job.dropout_key)
-    train_step = steps.make_train_step(gradient, job.tx, config.train.nonfinite)
+    shardings = jax.tree.map(lambda leaf: leaf.sharding, state), parallel.whole(job.mesh)
+    train_step = steps.make_train_step(gradient, job.tx, config.train.nonfinite, shardings)
     rate = steps.learning_rate(config.train, config.train.learning_rate, job.total)
     score = scorer(config, job)
 
-    def logged(state: TrainState) -> dict[str, jax.Array]:
+    @jax.jit
+    def read(state: TrainState, asked: jax.Array) -> dict[str, jax.Array]:
         sparsity = pruning.sparsity(state.opt_state)
-        return {"learning_rate": rate(state.step - 1), "sparsity": sparsity}
+        return {"learning_rate": rate(state.step - 1), "sparsity": sparsity, "stop": asked.any()}
+
+    def logged(state: TrainState) -> dict[str, jax.Array]:
+        asked = parallel.by_device(stop.requested is not None, job.mesh)
+        return parallel.in_turn(read(state, asked))
+
+    def batch(numbers: np.ndarray) -> dict[str, jax.Array]:
+        return parallel.batch(job.packed, numbers, job.padded_rows, job.mesh)
 
     memory = partial(
         guards.memory,
         f"a step of {job.rows} rows of {config.data.length} pieces",
         "lower --train.batch_size or --data.length, or pass --model.dtype bfloat16",
     )
-    with metrics.sinks(directory, config, done) as sinks, log.progress(job.total, done) as show:
+    pieces = np.count_nonzero(job.packed.segments, axis=1)
+    with ExitStack() as stack, log.progress(job.total, done) as show:
+        sinks: list[metrics.Sink] = []
+        if processes.is_first():
+            sinks = stack.enter_context(metrics.sinks(directory, config, done))
         meter = metrics.Meter(sinks, job.total, config.train, done, show)
         try:
             with stop.after_the_step(), memory():
-                for batch in packing.batches(job.packed, job.rows, job.orders(), skip=done):
-                    state, values = train_step(state, batch)
-                    meter.step(
-                        values,
-                        int(np.count_nonzero(batch["segments"])),
-                        partial(logged, state),
-                    )
-                    stops = stop.requested
+                for numbers in packing.batches(job.rows, job.orders(), skip=done):
+                    state, values = parallel.in_turn(train_step(state, batch(numbers)))
+                    meter.step(values, int(pieces[numbers].sum()), partial(logged, state))
+                    # Several processes stop after the same step: one for which all have the news.
+                    stops = meter.stop if jax.process_count() > 1 else stop.requested is not None
                     planned = meter.done % config.checkpoint.every == 0 or meter.done == job.total
                     if planned or stops:
                         meter.flush(state)
@@ -168,17 +188,16 @@ def fit(
                     if stops:
                         break
         except metrics.NonFinite:
-            (batch,) = itertools.islice(
-                packing.batches(job.packed, job.rows, job.orders(), skip=int(state.step)), 1
-            )
+            numbers = next(packing.batches(job.rows, job.orders(), skip=int(state.step)))
             path = directory / "nonfinite.safetensors"
             with memory():
-                error = guards.not_finite(state, batch, gradient, rate(state.step), path)
+                error = guards.not_finite(state, batch(numbers), gradient, rate(state.step), path)
             raise error from None
         finally:
             checkpoints.wait()
-    if stop.requested:
-        raise Stopped(f"{stop.requested}: stopped after step {meter.done} of {job.total}")
+    if parallel.anywhere(stop.requested is not None, job.mesh):
+        name = stop.requested or "another process was asked to stop"
+        raise Stopped(f"{name}: stopped after step {meter.done} of {job.total}")
     speed = f"{meter.tokens_per_second:,.0f} tokens/s; compiled in {meter.compilation:.0f} s"
     log(f"{job.total - done} steps in {meter.seconds:.0f} s, {speed}")
     if skipped := int(state.nonfinite):
@@ -215,18 +234,20 @@ def tagger(
     config: config_lib.Config, job: Setup
 ) -> Callable[[TrainState, Mapping[str, Prepared]], dict[str, Tagged]]:
     """(state, parts) -> a tag for every word, by language."""
+    import jax
+
     from sparsejax import prune
     from sparsejax.ner import tagging
-    from sparsejax.runtime import parallel
 
-    mesh = parallel.row_mesh()
-    predict = tagging.make_predict(job.model, config.model.dtype, mesh)
+    predict = tagging.make_predict(job.model, config.model.dtype, job.mesh)
+    shardings = jax.tree.map(lambda leaf: leaf.sharding, job.state.params)
+    used = jax.jit(prune.effective_params, out_shardings=shardings)
 
     def tag(state: TrainState, parts: Mapping[str, Prepared]) -> dict[str, Tagged]:
-        params = parallel.replicate(prune.effective_params(state.params, state.opt_state), mesh)
+        params = used(state.params, state.opt_state)
         encoded = {code: part.encoded for code, part in parts.items()}
         pad = job.tokenizer.pad_token_id
-        return tagging.tag(predict, params, encoded, config.data.length, pad, mesh)
+        return tagging.tag(predict, params, encoded, config.data.length, pad, job.mesh)
 
     return tag
 
@@ -250,24 +271,31 @@ def finish(
     from sparsejax.data import seen
     from sparsejax.models import huggingface
     from sparsejax.ner import evaluation
-    from sparsejax.runtime import pruning, results, run_directory, tables
+    from sparsejax.runtime import parallel, processes, pruning, results, run_directory, tables
     from sparsejax.runtime.checkpoint import Checkpoints
 
-    audit = pruning.audit(config.prune, job.model, state.params, state.opt_state, job.total)
+    first, kept = processes.is_first(), state
+    if job.mesh.size > 1:
+        kept = parallel.to_host(state)
+    if first:
+        audit = pruning.audit(config.prune, job.model, kept.params, kept.opt_state, job.total)
     predicted = tagger(config, job)(state, job.test)
     stop.check()
+    if not first:
+        processes.wait_for_all("finished")
+        return
     clean = evaluation.is_clean(job.test, job.known)
     scores = evaluation.evaluate(job.test, predicted, job.labels, job.table, clean)
 
-    params = prune.effective_params(state.params, state.opt_state)
+    params = prune.effective_params(kept.params, kept.opt_state)
     run_directory.write_directory(
         directory / "model",
         lambda path: huggingface.save(path, params, job.model, job.labels, job.tokenizer),
     )
     stop.check()
     seen.save(job.known, directory / "seen.safetensors")
-    if prune.is_pruning(state.opt_state):
-        prune.write_masks(directory / "masks.safetensors", prune.masks_of(state.opt_state))
+    if prune.is_pruning(kept.opt_state):
+        prune.write_masks(directory / "masks.safetensors", prune.masks_of(kept.opt_state))
     setting = results.setting(config_lib.settled(config).data, job.test, "test")
     about = {"schema": results.SCHEMA, "kind": "sparsity", "step": step}
     results.write(
@@ -277,6 +305,7 @@ def finish(
         Checkpoints(directory / "checkpoints", 0).clear()
     log(tables.scores(scores, job.table), tables.sparsity(audit))
     log(f"saved in {directory}: the tagger in model/, scores in results.jsonl")
+    processes.wait_for_all("finished")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -285,7 +314,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     Stopped by a signal, the exit status is that of a run that can go on, `errors.STOPPED`.
     """
     with one_line("stopped before the end of the run"), stopping.listening() as stop:
-        run(command_line.parse(argv, "python -m sparsejax.train", __doc__ or ""), stop)
+        config = command_line.parse(argv, "python -m sparsejax.train", __doc__ or "")
+        from sparsejax.runtime import processes
+
+        with processes.joined(config.parallel):
+            run(config, stop)
 
 
 if __name__ == "__main__":

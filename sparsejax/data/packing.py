@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
+from typing import ClassVar
 
 import numpy as np
 
@@ -15,6 +16,8 @@ from sparsejax.data.tokenization import IGNORE, Encoded
 class Packed:
     """Rows of packed chunks, and where each piece went."""
 
+    COLUMNS: ClassVar[tuple[str, ...]] = ("tokens", "positions", "segments", "labels")
+
     tokens: np.ndarray  # int32 [rows, length]
     positions: np.ndarray  # int32 [rows, length]: restart at 0 in every chunk
     segments: np.ndarray  # int32 [rows, length]: 1, 2, ... per row; 0 is padding
@@ -24,7 +27,7 @@ class Packed:
     def batch(self, rows: np.ndarray, size: int) -> dict[str, np.ndarray]:
         """The rows with these numbers, padded with empty rows to `size`: shapes never change."""
         out = {}
-        for name in ("tokens", "positions", "segments", "labels"):
+        for name in self.COLUMNS:
             array = getattr(self, name)
             out[name] = np.full((size, array.shape[1]), IGNORE if name == "labels" else 0, np.int32)
             out[name][: len(rows)] = array[rows]
@@ -46,30 +49,25 @@ def rows_per_step(packed: Packed, sentences: int, batch_size: int) -> int:
     return min(rows, max(1, round(batch_size * rows / sentences)))
 
 
-def batches(
-    packed: Packed, size: int, orders: Iterable[np.ndarray], skip: int = 0
-) -> Iterator[dict[str, np.ndarray]]:
-    """Batches of `size` rows: the rows of each epoch in its order (see `mixing`).
+def batches(size: int, orders: Iterable[np.ndarray], skip: int = 0) -> Iterator[np.ndarray]:
+    """The numbers of the rows of each batch: the rows of each epoch in its order (see `mixing`).
 
-    The last batch of an epoch is filled up with empty rows.
+    The last batch of an epoch may be shorter; `Packed.batch` fills it up with empty rows.
 
     Args:
-      packed: the rows.
-      size: of a batch.
+      size: rows of a batch.
       orders: numbers of rows, one array for each epoch.
       skip: batches left out at the beginning, which were used before an interruption.
     """
     chunks = (order[i : i + size] for order in orders for i in range(0, len(order), size))
-    for chunk in itertools.islice(chunks, skip, None):
-        yield packed.batch(chunk, size)
+    yield from itertools.islice(chunks, skip, None)
 
 
 def stack(parts: Sequence[Packed]) -> Packed:
     """The rows of all parts, in order."""
     rows = np.cumsum([0] + [part.tokens.size for part in parts[:-1]])
-    names = ("tokens", "positions", "segments", "labels")
     return Packed(
-        **{name: np.concatenate([getattr(part, name) for part in parts]) for name in names},
+        **{n: np.concatenate([getattr(part, n) for part in parts]) for n in Packed.COLUMNS},
         index=np.concatenate([part.index + begin for part, begin in zip(parts, rows, strict=True)]),
     )
 

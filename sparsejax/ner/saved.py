@@ -41,15 +41,17 @@ class Tagger:
         return tagging.tag(self.predict, self.params, encoded, length, pad, self.mesh, show)
 
 
-def load(directory: Path, dtype: str) -> Tagger:
+def load(directory: Path, dtype: str, fsdp: int = 1) -> Tagger:
     """The tagger of a model directory, on all devices.
 
     Args:
       directory: in Hugging Face's format.
       dtype: of the computation.
+      fsdp: how many devices share one copy of the parameters.
 
     Raises:
-      UserError: it is not there, damaged, or tags nothing: its labels are not IOB2.
+      UserError: the model is not there, damaged, or tags nothing: its labels are not IOB2; fsdp
+        does not divide the devices.
     """
     checksums.check(directory)
     labels = huggingface.read_labels(directory)
@@ -57,7 +59,8 @@ def load(directory: Path, dtype: str) -> Tagger:
         raise UserError(f"{directory}: config.json has no IOB2 tags in id2label; is it a tagger?")
     tokenizer, shape = huggingface.load_shape(directory, len(labels))
     params, _ = huggingface.load(directory, shape, labels, jax.random.key(0))
-    mesh = parallel.row_mesh()
+    mesh = parallel.make_mesh(fsdp)
     predict = tagging.make_predict(shape, dtype, mesh)
     positions = shape.max_position_embeddings
-    return Tagger(tokenizer, labels, positions, parallel.replicate(params, mesh), predict, mesh)
+    params = parallel.place(params, parallel.of_parameters(params, mesh))
+    return Tagger(tokenizer, labels, positions, params, predict, mesh)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh
 
 from sparsejax.data.packing import pack, unpack
 from sparsejax.data.tokenization import Encoded, concatenate
@@ -43,7 +43,7 @@ def make_predict(config: bert.BertConfig, dtype: str, mesh: Mesh) -> Predict:
         probabilities = jax.nn.softmax(logits.astype(jnp.float32))
         return jnp.argmax(logits, axis=-1).astype(jnp.int32), jnp.max(probabilities, axis=-1)
 
-    return jax.jit(predict, out_shardings=NamedSharding(mesh, PartitionSpec()))
+    return jax.jit(predict, out_shardings=parallel.whole(mesh))
 
 
 def batch_rows(rows: int, devices: int) -> int:
@@ -95,8 +95,8 @@ def tag(
 
     for begin in range(0, rows, size):
         # The devices compute while the host lays out the next rows.
-        batch = packed.batch(numbers[begin : begin + size], size)
-        waiting.append(predict(params, parallel.divide_rows(batch, mesh)))
+        batch = parallel.batch(packed, numbers[begin : begin + size], size, mesh)
+        waiting.append(parallel.in_turn(predict(params, batch)))
         if len(waiting) == IN_FLIGHT:
             fetch()
     while waiting:

@@ -1,5 +1,8 @@
 """Checkpoints of a training: written in the background, few of them kept, none used but whole ones.
 
+All processes call the same functions, and the first one reads and writes: no file system need be
+shared, and a run can go on with other devices than those it began with.
+
 A checkpoint is a directory named after its step: `state/`, which Orbax writes, `about.json`, and
 SHA256SUMS over both. It gets its name when all of that is on the disk.
 """
@@ -22,10 +25,12 @@ from typing import Any
 
 import absl.logging
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 
 from sparsejax import checksums, files
 from sparsejax.errors import UserError
+from sparsejax.runtime import parallel, processes
 
 _UNFINISHED = re.compile(r"\.(removed-)?\d+")  # being written, or being removed
 
@@ -57,6 +62,9 @@ class Checkpoints:
           UserError: the directory cannot be written to.
         """
         self._directory, self._keep = directory.absolute(), max(1, keep)
+        self._first = processes.is_first()
+        if not self._first:
+            return
         try:
             self._directory.mkdir(exist_ok=True)
             for path in self._directory.iterdir():
@@ -69,7 +77,11 @@ class Checkpoints:
         # Of a write that fails the user is told in one line, and not in pages of Orbax's context.
         absl.logging.set_verbosity(absl.logging.FATAL)
         logging.getLogger("asyncio").setLevel(logging.CRITICAL)
-        self._writer = ocp.AsyncCheckpointer(ocp.StandardCheckpointHandler())
+        alone = ocp.options.MultiprocessingOptions(
+            active_processes={0}, barrier_sync_key_prefix="first"
+        )
+        handler = ocp.StandardCheckpointHandler(multiprocessing_options=alone)
+        self._writer = ocp.AsyncCheckpointer(handler, multiprocessing_options=alone)
         self._thread = ThreadPoolExecutor(1, "checkpoint")
         self._written: Future[None] | None = None
 
@@ -83,6 +95,9 @@ class Checkpoints:
         Raises:
           UserError: this checkpoint, or the one before, cannot be written.
         """
+        state = parallel.to_host(state)
+        if not self._first:
+            return
         self.wait()
         self._pending = about
         temporary = self._directory / f".{about.step}"
@@ -103,6 +118,8 @@ class Checkpoints:
         Raises:
           UserError: the last checkpoint could not be written; those before it are still there.
         """
+        if not self._first:
+            return
         written, self._written = self._written, None
         try:
             if written is not None:
@@ -120,6 +137,10 @@ class Checkpoints:
         Raises:
           UserError: it is of another configuration or of other data.
         """
+        step = (self._newest(about, say) if self._first else None) or 0
+        return parallel.number_of_first(step) or None
+
+    def _newest(self, about: About, say: Callable[[str], None]) -> int | None:
         for step in reversed(self.steps()):
             try:
                 found = self._read(step)
@@ -145,13 +166,24 @@ class Checkpoints:
         Raises:
           UserError: it is damaged, or of another model or optimizer.
         """
-        self._read(step)
-        wanted = jax.tree.map(ocp.utils.to_shape_dtype_struct, state)
-        for leaf in jax.tree.leaves(state):
+        if self._first:
+            self._read(step)
+        leaves, structure = jax.tree.flatten(state)
+        shardings = [leaf.sharding for leaf in leaves]
+        shapes = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), state)
+        for leaf in leaves:
             leaf.delete()
+        del state
+        found = jax.tree.leaves(self._restore(shapes, step) if self._first else shapes)
+        del shapes
+        for i, sharding in enumerate(shardings):  # one by one, so that nothing is there twice
+            found[i] = parallel.place(parallel.from_first(found[i]), sharding)
+        return jax.tree.unflatten(structure, found)
+
+    def _restore(self, shapes: Any, step: int) -> Any:
         path = self._directory / str(step) / "state"
         try:
-            return self._writer.restore(path, args=ocp.args.StandardRestore(wanted))
+            return self._writer.restore(path, args=ocp.args.StandardRestore(shapes))
         except Exception as error:
             raise UserError(
                 f"{path}: does not fit this run ({_line(error)}); if you remove "
@@ -160,6 +192,9 @@ class Checkpoints:
 
     def best(self) -> int | None:
         """The step of the checkpoint with the best score, the first of equal ones."""
+        return parallel.number_of_first((self._best() if self._first else None) or 0) or None
+
+    def _best(self) -> int | None:
         scored = {step: score for step, score in self._scores.items() if score is not None}
         return max(sorted(scored), key=scored.__getitem__) if scored else None
 
@@ -185,7 +220,7 @@ class Checkpoints:
         self._scores[step] = about.score
         # Later ones are damaged: they were skipped when training went on before them.
         for old in [s for s in self.steps() if s <= step][: -self._keep]:
-            if old != self.best():
+            if old != self._best():
                 self._remove(old)
 
     def _remove(self, step: int) -> None:

@@ -14,6 +14,7 @@ from safetensors.numpy import save
 from sparsejax import files
 from sparsejax.errors import UserError
 from sparsejax.prune.targets import by_path
+from sparsejax.runtime import parallel, processes
 from sparsejax.runtime.steps import Batch, TrainState
 
 
@@ -40,8 +41,11 @@ def not_finite(
       The error to be raised.
     """
     loss, grads = jax.jit(gradient)(state, batch)
+    params, grads, batch = parallel.to_host((state.params, grads, batch))
+    if not processes.is_first():
+        return UserError(f"the loss is {float(loss):.3g} at step {int(state.step) + 1}")
     groups: dict[str, Mapping[str, Any]] = {
-        "parameters": by_path(state.params),
+        "parameters": by_path(params),
         "gradients": by_path(grads),
         "batch": batch,
     }

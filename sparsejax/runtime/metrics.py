@@ -61,6 +61,7 @@ class Meter:
         self.seconds = 0.0  # of all steps but the first
         self.compilation = 0.0  # seconds of the first step, which compiles
         self.tokens_per_second = 0.0  # of all steps but the first, padding not counted
+        self.stop = False  # whether any process was asked to stop, as of the last row written
 
     def step(
         self, metrics: dict[str, Any], tokens: int, more: Callable[[], dict[str, Any]]
@@ -101,7 +102,7 @@ class Meter:
             return
         (step, tokens, metrics), self._pending = self._pending, None
         values = {name: float(value) for name, value in metrics.items()}
-        skipped = int(values.pop("nonfinite"))
+        skipped, self.stop = int(values.pop("nonfinite")), bool(values.pop("stop"))
         if self._stops and skipped:
             raise NonFinite
         self.seconds = max(time.monotonic() - self._began, 1e-9)

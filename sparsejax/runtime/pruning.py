@@ -112,7 +112,6 @@ def optimizer(
     )
 
 
-@jax.jit
 def sparsity(opt_state: Any) -> jax.Array:
     """The share of the targets that is pruned at the moment, a float32 scalar on the device."""
     if not prune.is_pruning(opt_state):

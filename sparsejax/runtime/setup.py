@@ -6,13 +6,14 @@ import dataclasses
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import Mesh
 
 from sparsejax import prune
 from sparsejax.config import Config
@@ -24,7 +25,7 @@ from sparsejax.data.tokenization import Encoded
 from sparsejax.errors import UserError
 from sparsejax.models import bert, huggingface
 from sparsejax.models.bert import BertConfig, Params
-from sparsejax.runtime import pruning, steps
+from sparsejax.runtime import parallel, pruning, steps
 from sparsejax.runtime.logging import Log
 
 Orders = Callable[[], Iterator[np.ndarray]]
@@ -46,6 +47,7 @@ class Setup:
     packed: Packed
     orders: Orders  # of the rows, an array for each epoch
     rows: int  # in a batch
+    mesh: Mesh  # the devices, which divide those rows
     total: int  # steps
     tx: optax.GradientTransformation
     state: steps.TrainState  # before the first step
@@ -61,6 +63,17 @@ class Setup:
                     found.update(np.ascontiguousarray(getattr(part.encoded, field.name)).data)
         return found.hexdigest()
 
+    def digest(self, config: Config) -> str:
+        """Of what all processes of a run must have alike; paths may differ."""
+        settings = (config.train, dataclasses.replace(config.prune, masks=None), config.seed)
+        text = f"{settings} {self.model} {self.rows} {self.total} {self.mesh.shape}"
+        return hashlib.sha256(f"{self.data_digest()} {text}".encode()).hexdigest()
+
+    @property
+    def padded_rows(self) -> int:
+        """In a batch, with the empty ones that make its rows a multiple of the devices."""
+        return parallel.padded(self.rows, self.mesh)
+
     @property
     def sentences(self) -> int:
         """To train on."""
@@ -73,6 +86,7 @@ def prepare(config: Config, log: Log) -> Setup:
     Raises:
       UserError: a mistake in the configuration, the data or the model.
     """
+    mesh = parallel.make_mesh(config.parallel.fsdp)
     data = config.data
     train_parts = sources.parts(data, "train", data.languages)
     test_parts = sources.parts(data, "test", sources.eval_languages(data, "test"))
@@ -106,6 +120,11 @@ def prepare(config: Config, log: Log) -> Setup:
     sentences = sum(len(part.encoded.words) for part in train.values())
     rows = packing.rows_per_step(packed, sentences, config.train.batch_size)
     total = config.train.epochs * -(-len(packed.tokens) // rows)
+    if rows < mesh.size:
+        notes.append(
+            f"{rows} rows a step leave {mesh.size - rows} of {mesh.size} devices without any; "
+            "raise train.batch_size"
+        )
     tx = steps.optimizer(config.train, config.prune, model, total, masks, config.seed)
     return Setup(
         train=train,
@@ -120,9 +139,10 @@ def prepare(config: Config, log: Log) -> Setup:
         packed=packed,
         orders=orders,
         rows=rows,
+        mesh=mesh,
         total=total,
         tx=tx,
-        state=start(tx, params, masks),
+        state=start(tx, params, masks, mesh),
         dropout_key=dropout_key,
     )
 
@@ -167,17 +187,7 @@ def load_tokenizer(
         )
         tokenizer = tokenization.train_tokenizer(words, config.model.vocabulary)
         tokenizer.model_max_length = config.data.length  # so that a pipeline truncates
-        return tokenizer, bert.BertConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=config.model.width,
-            num_hidden_layers=config.model.layers,
-            num_attention_heads=config.model.heads,
-            intermediate_size=config.model.intermediate,
-            hidden_dropout_prob=config.model.dropout,
-            attention_probs_dropout_prob=config.model.dropout,
-            max_position_embeddings=config.data.length,
-            pad_token_id=tokenizer.pad_token_id,
-        )
+        return tokenizer, new_shape(config, len(tokenizer), tokenizer.pad_token_id)
     # How many labels there are shows when the data are read.
     tokenizer, shape = huggingface.load_shape(checkpoint, num_labels=1)
     if config.data.length > shape.max_position_embeddings:
@@ -186,6 +196,21 @@ def load_tokenizer(
             f"{shape.max_position_embeddings} positions"
         )
     return tokenizer, shape
+
+
+def new_shape(config: Config, vocabulary: int, pad: int | None) -> BertConfig:
+    """The shape of a model from scratch, with so many pieces and this one as the padding."""
+    return bert.BertConfig(
+        vocab_size=vocabulary,
+        hidden_size=config.model.width,
+        num_hidden_layers=config.model.layers,
+        num_attention_heads=config.model.heads,
+        intermediate_size=config.model.intermediate,
+        hidden_dropout_prob=config.model.dropout,
+        attention_probs_dropout_prob=config.model.dropout,
+        max_position_embeddings=config.data.length,
+        pad_token_id=pad,
+    )
 
 
 def choose_labels(checkpoint: Path | None, labels: tuple[str, ...]) -> tuple[str, ...]:
@@ -228,17 +253,22 @@ def lay_out(config: Config, train: Mapping[str, Prepared], pad: int) -> tuple[Pa
 
 
 def start(
-    tx: optax.GradientTransformation, params: Params, masks: prune.Masks | None
+    tx: optax.GradientTransformation, params: Params, masks: prune.Masks | None, mesh: Mesh
 ) -> steps.TrainState:
-    """The state before the first step; a model that is pruned already stays so.
+    """The state before the first step, on the devices; a model that is pruned already stays so.
 
     Raises:
       UserError: the rules, the pattern or the masks do not fit the model.
     """
-    params = jax.tree.map(jnp.asarray, params)
+    initial = partial(steps.initial, tx=tx)
     try:
         if masks is not None:
             params = prune.apply_masks(params, masks)
-        return steps.initial(params, tx)
+        shapes = jax.eval_shape(initial, params)
     except ValueError as error:
         raise UserError(f"prune: {error}") from None
+    # No device ever has all of what `fsdp` divides.
+    shardings = parallel.of_parameters(shapes, mesh)
+    params = parallel.place(params, shardings.params)
+    state: steps.TrainState = jax.jit(initial, out_shardings=shardings)(params)
+    return state

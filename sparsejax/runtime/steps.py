@@ -110,6 +110,7 @@ def make_train_step(
     gradient: Callable[[TrainState, Batch], tuple[jax.Array, bert.Params]],
     tx: optax.GradientTransformation,
     nonfinite: Literal["stop", "skip"],
+    shardings: tuple[Any, Any] | None = None,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]:
     """The compiled training step; it takes the state's buffers over (donation).
 
@@ -122,6 +123,7 @@ def make_train_step(
       gradient: of `make_gradient`.
       tx: the optimizer.
       nonfinite: "stop" or "skip".
+      shardings: of the state that comes out, a tree, and of the scalars; None: as JAX finds best.
 
     Returns:
       (state, batch) -> (next state, {"loss", "grad_norm", "nonfinite"} as scalars on the device).
@@ -144,7 +146,7 @@ def make_train_step(
         metrics = {"loss": loss, "grad_norm": norm, "nonfinite": count}
         return TrainState(params, opt_state, next_step, count), metrics
 
-    return jax.jit(step, donate_argnums=0)
+    return jax.jit(step, donate_argnums=0, out_shardings=shardings)
 
 
 def _hold(good: jax.Array, after: jax.Array, before: jax.Array) -> jax.Array:

@@ -207,7 +207,8 @@ def test_batches(size: int, orders: list[list[int]]) -> None:
     """Each epoch in its order, its last batch filled up with empty rows."""
     packed = packed_rows(6)
     numbers = packed.tokens[:, 0].tolist()
-    found = iter(packing.batches(packed, size, map(np.array, orders)))
+    numbered = packing.batches(size, map(np.array, orders))
+    found = (packed.batch(chosen, size) for chosen in numbered)
     for order in orders:
         part = list(itertools.islice(found, -(-len(order) // size)))
         assert {batch["tokens"].shape for batch in part} == {(size, LENGTH)}

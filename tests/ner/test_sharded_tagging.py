@@ -29,10 +29,10 @@ from sparsejax.ner import tagging
 from sparsejax.runtime import parallel
 
 tagging.MAX_ROWS = 2  # on each device, so that there are several batches
-mesh = parallel.row_mesh()
+mesh = parallel.make_mesh()
 config = bert.BertConfig(vocab_size=50, hidden_size=16, num_hidden_layers=1, num_labels=7,
     num_attention_heads=2, intermediate_size=16, max_position_embeddings=8, initializer_range=1.0)
-params = parallel.replicate(bert.init(config, jax.random.key(0)), mesh)
+params = parallel.place(bert.init(config, jax.random.key(0)), parallel.whole(mesh))
 predict = tagging.make_predict(config, "float32", mesh)
 found = {}
 for rows in (1, 3, 8, 9, 31, 32, 33, 40):

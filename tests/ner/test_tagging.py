@@ -41,7 +41,7 @@ def tag(
 ) -> tuple[dict[str, list[list[str]]], Oracle]:
     oracle = Oracle()
     parts = {c: tokenization.encode(part, tokenizer, length, TAGS) for c, part in corpus.items()}
-    found = tagging.tag(oracle, "the parameters", parts, length, PAD, parallel.row_mesh())
+    found = tagging.tag(oracle, "the parameters", parts, length, PAD, parallel.make_mesh())
     for code, part in parts.items():
         # The oracle is as confident as the number of the piece, so this tells which piece it saw.
         first = part.tokens[part.labels != tokenization.IGNORE]
@@ -112,7 +112,7 @@ def test_one_wrong_label_changes_one_tag(letters: Any) -> None:
         wrong = np.where(tokens == first_piece_of_cd, 3, 0)
         return np.where(tokens == second_piece_of_ef, 5, wrong), np.zeros(tokens.shape)
 
-    found = tagging.tag(predict, None, parts, 16, PAD, parallel.row_mesh())
+    found = tagging.tag(predict, None, parts, 16, PAD, parallel.make_mesh())
     assert names(found["en"], part["en"]) == [["O", "B-ORG"], ["O"]]
 
 

@@ -29,7 +29,7 @@ def values(loss: float = 1.0, nonfinite: int = 0) -> dict[str, Any]:
 
 
 def dense() -> dict[str, Any]:
-    return {"sparsity": 0.0}
+    return {"sparsity": 0.0, "stop": False}
 
 
 def state(nonfinite: int) -> Any:
@@ -66,7 +66,7 @@ def test_sparsity_is_asked_for_only_when_it_is_logged() -> None:
 
         def sparsity(step: int = step) -> dict[str, Any]:
             asked.append(step)
-            return {"sparsity": step / 100}
+            return {"sparsity": step / 100, "stop": step == 30}
 
         follow.step(values(), 1, sparsity)
     follow.flush(state(0))

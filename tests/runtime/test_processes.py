@@ -1,0 +1,56 @@
+"""When there is more than one process; what happens among them is in test_several_processes."""
+
+from __future__ import annotations
+
+import pytest
+
+from sparsejax.config import Config, ParallelConfig, validate
+from sparsejax.errors import UserError
+from sparsejax.runtime import processes
+
+
+@pytest.mark.parametrize(
+    ("coordinator", "environment", "expected"),
+    [
+        ("auto", {}, False),
+        ("auto", {"SLURM_STEP_NUM_TASKS": "1"}, False),
+        ("auto", {"SLURM_STEP_NUM_TASKS": "2"}, True),
+        # A batch script is not started once for each task.
+        ("auto", {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "2", "SLURM_PROCID": "0"}, False),
+        ("auto", {"OMPI_COMM_WORLD_SIZE": "4"}, True),
+        ("auto", {"TPU_WORKER_HOSTNAMES": "localhost"}, False),
+        ("auto", {"TPU_WORKER_HOSTNAMES": "a-0.a,a-1.a"}, True),
+        ("cluster", {}, True),
+        ("10.0.0.1:1234", {}, True),
+        (None, {"SLURM_STEP_NUM_TASKS": "2"}, False),
+    ],
+)
+def test_several(coordinator: str | None, environment: dict[str, str], expected: bool) -> None:
+    config = ParallelConfig(coordinator=coordinator)
+    assert processes.several(config, environment) is expected
+
+
+def test_one_process_needs_no_one() -> None:
+    with processes.joined(ParallelConfig()):
+        assert processes.is_first()
+        processes.wait_for_all("nobody")
+
+
+@pytest.mark.parametrize(
+    ("parallel", "message"),
+    [
+        (ParallelConfig("here"), "parallel.coordinator: 'here' is not HOST:PORT, auto, cluster or"),
+        (ParallelConfig("here:1"), "'here:1' needs --parallel.processes and --parallel.process"),
+        (ParallelConfig("here:1", 2), "'here:1' needs --parallel.processes and --parallel.process"),
+        (ParallelConfig("auto", 2, 0), "'auto' needs no parallel.processes nor parallel.process"),
+        (ParallelConfig(None, 2, 0), "None needs no parallel.processes nor parallel.process"),
+        (ParallelConfig("here:1", 2, 2), "parallel.process: 2 is not below parallel.processes 2"),
+        (ParallelConfig("here:1", 0, 0), "parallel.processes: 0 is not at least 1"),
+        (ParallelConfig(fsdp=0), "parallel.fsdp: 0 is not at least 1"),
+        (ParallelConfig(cpu_devices=0), "parallel.cpu_devices: 0 is not at least 1"),
+    ],
+)
+def test_what_does_not_go_together(parallel: ParallelConfig, message: str) -> None:
+    with pytest.raises(UserError) as caught:
+        validate(Config(parallel=parallel))
+    assert message in str(caught.value)

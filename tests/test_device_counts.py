@@ -1,0 +1,73 @@
+"""A run computes the same whatever the devices and processes, and its results are written once."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+BENCH = Path(__file__).resolve().parents[1] / "bench/device_counts.py"
+LAYOUTS = 6
+SMALL = (
+    "--data.languages en sw --data.train_sentences 300 --data.eval_sentences 40 "
+    "--model.layers 1 --model.width 32 --model.heads 2 --model.intermediate 64 "
+    "--model.vocabulary 500 --train.epochs 3 --train.learning_rate 2e-3 "
+    "--prune.method movement --prune.interval 5"
+)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
+    """The directories 0, 1, ... of the runs, and the report."""
+    root = tmp_path_factory.mktemp("layouts")
+    line = [sys.executable, str(BENCH), "--out", str(root / "report.json"), "--runs", str(root)]
+    subprocess.run([*line, "--", *SMALL.split()], check=True, timeout=900)
+    return root, json.loads((root / "report.json").read_text())
+
+
+def rows(directory: Path) -> list[dict[str, Any]]:
+    found = [json.loads(line) for line in (directory / "results.jsonl").read_text().splitlines()]
+    return [row for row in found if row["kind"] == "scores"]
+
+
+@pytest.mark.parametrize("number", range(1, LAYOUTS))
+def test_the_same_result(runs: tuple[Path, Any], number: int) -> None:
+    root, _ = runs
+    first, other = root / "0", root / str(number)
+    masks = load_file(first / "masks.safetensors")
+    assert len(masks) == 6
+    for name, mask in load_file(other / "masks.safetensors").items():
+        np.testing.assert_array_equal(mask, masks[name], err_msg=name)
+    params = load_file(first / "model/model.safetensors")
+    for name, value in load_file(other / "model/model.safetensors").items():
+        np.testing.assert_allclose(value, params[name], rtol=0, atol=1e-5, err_msg=name)
+    counts = ("language", "precision", "recall", "f1", "support", "strict", "clean", "types")
+    for mine, theirs in zip(rows(other), rows(first), strict=True):
+        assert {k: mine.get(k) for k in counts} == {k: theirs.get(k) for k in counts}
+        if mine["calibration_error"] is not None:
+            assert mine["calibration_error"] == pytest.approx(theirs["calibration_error"], abs=1e-5)
+
+
+def test_the_processes_did_learn_together(runs: tuple[Path, Any]) -> None:
+    """Or equal results would prove little."""
+    root, report = runs
+    assert len(report["layouts"]) == LAYOUTS
+    metrics = [json.loads(line) for line in (root / "4/metrics.jsonl").read_text().splitlines()]
+    assert metrics[-1]["loss"] < 0.8 * metrics[0]["loss"]
+    assert "4 devices (cpu) of 2 processes" in (root / "4/log.txt").read_text()
+    assert "parameters divided over 4" in (root / "3/log.txt").read_text()
+    assert [path.name for path in root.rglob(".*")] == []
+
+
+def test_the_report_says_so(runs: tuple[Path, Any]) -> None:
+    _, report = runs
+    assert len({found["masks_sha256"] for found in report["layouts"].values()}) == 1
+    for found in report["layouts"].values():
+        assert found["mask_bits_that_differ"] == 0
+        assert found["largest_difference"] < 1e-5
