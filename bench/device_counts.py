@@ -82,7 +82,6 @@ def compare(directory: Path, other: Path) -> dict[str, Any]:
     )
     return {
         "macro_f1": scores(directory)["macro"]["f1"],
-        "scores_equal": scores(directory) == scores(other),
         "masks_sha256": hashlib.sha256(bits).hexdigest(),
         "mask_bits_that_differ": different,
         "largest_difference": gaps[worst],

@@ -3,7 +3,7 @@
 The latter needs root and Debian's slurm-wlm and munge. What a job that was killed wrote, and its
 states, as in docs/slurm_transcript.txt:
 
-    TRANSCRIPT=docs/slurm_transcript.txt pytest -n0 tests/launch/test_slurm.py -k killed
+    TRANSCRIPT=docs/slurm_transcript.txt pytest --slow -n0 tests/launch/test_slurm.py -k killed
 """
 
 from __future__ import annotations
@@ -361,6 +361,7 @@ def stand_in(idle: dict[str, str], tmp_path: Path) -> dict[str, str]:
     return {**idle, "PATH": f"{tmp_path}/bin:{idle['PATH']}"}
 
 
+@pytest.mark.slow
 def test_before_its_time_is_over_a_job_stops_and_goes_on(
     stand_in: dict[str, str], tmp_path: Path
 ) -> None:
@@ -376,6 +377,7 @@ def test_before_its_time_is_over_a_job_stops_and_goes_on(
     assert "stopped by a signal; restart 1 of at most 20" in job.said()
 
 
+@pytest.mark.slow
 def test_a_cancelled_job_stops_in_good_order_and_stays_away(
     stand_in: dict[str, str], tmp_path: Path
 ) -> None:
@@ -389,6 +391,7 @@ def test_a_cancelled_job_stops_in_good_order_and_stays_away(
     assert "restart 1" not in job.said()
 
 
+@pytest.mark.slow
 def test_a_mistake_ends_the_job(stand_in: dict[str, str], tmp_path: Path) -> None:
     job = Job(stand_in, tmp_path, ONE_NODE, ["--output", "run"])
     job.says("task 0 of start 0 on ")
@@ -399,6 +402,7 @@ def test_a_mistake_ends_the_job(stand_in: dict[str, str], tmp_path: Path) -> Non
     assert job.fields()["ExitCode"] == "1:0"
 
 
+@pytest.mark.slow
 def test_after_the_failure_of_a_node_the_job_goes_on_elsewhere(
     stand_in: dict[str, str], tmp_path: Path
 ) -> None:
@@ -483,6 +487,7 @@ def finishes(job: Job, restarts: int) -> None:
     assert re.search(r"^goes on after step [1-9]\d* of 160$", log, re.MULTILINE), log
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("idle")
 def test_a_job_whose_process_is_killed_goes_on(
     training: Callable[[Path, list[str]], Job], uninterrupted: dict[str, Any], tmp_path: Path
@@ -498,6 +503,7 @@ def test_a_job_whose_process_is_killed_goes_on(
         Path(path).write_text(transcript(job))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("idle")
 def test_a_job_that_is_preempted_goes_on(
     training: Callable[[Path, list[str]], Job], uninterrupted: dict[str, Any], tmp_path: Path
