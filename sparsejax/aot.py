@@ -16,8 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sparsejax import command_line, files
-from sparsejax import config as config_lib
+from sparsejax import command_line, config_checks, config_files, config_values, files
 from sparsejax.config import Config
 from sparsejax.errors import UserError, one_line
 
@@ -45,13 +44,13 @@ def parse(argv: Sequence[str] | None) -> tuple[Config, AotConfig]:
     """
     given = command_line.flags(AotConfig, argv, "python -m sparsejax.aot", __doc__ or "")
     own = {name: given.pop(name) for name in ("topology", "rows", "json") if name in given}
-    asked: AotConfig = config_lib.overlay(AotConfig(), own)
+    asked: AotConfig = config_values.overlay(AotConfig(), own)
     if asked.rows is not None and asked.rows < 1:
         raise UserError(f"rows: {asked.rows} is not at least 1")
     path = given.pop("config", None)
-    base = Config() if path is None else config_lib.read(path)
-    config: Config = config_lib.overlay(base, given)
-    config_lib.validate(config)
+    base = Config() if path is None else config_files.read(path)
+    config: Config = config_values.overlay(base, given)
+    config_checks.validate(config)
     return config, asked
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args, get_origin
 
-from sparsejax import config as config_lib
+from sparsejax import config_checks, config_files, config_values
 from sparsejax.config import Config
 from sparsejax.errors import UserError
 
@@ -32,9 +32,9 @@ def parse(argv: Sequence[str] | None, prog: str, description: str) -> Config:
     """
     given = flags(_Train, argv, prog, description)
     path = given.pop("config", None)
-    base = Config() if path is None else config_lib.read(path)
-    config: Config = config_lib.overlay(base, given)
-    config_lib.validate(config)
+    base = Config() if path is None else config_files.read(path)
+    config: Config = config_values.overlay(base, given)
+    config_checks.validate(config)
     return config
 
 
@@ -84,13 +84,13 @@ def flags(
     for argument in unknown:
         if not argument.startswith("-"):
             raise UserError(
-                f"unexpected argument {config_lib.show(argument)}; a flag starts with --"
+                f"unexpected argument {config_values.show(argument)}; a flag starts with --"
             )
         flag = argument.split("=")[0]
         name = flag.lstrip("-").replace("-", "_")
-        raise UserError(f"unknown flag {flag}{config_lib.did_you_mean(name, parsed, '--')}")
+        raise UserError(f"unknown flag {flag}{config_values.did_you_mean(name, parsed, '--')}")
     given: dict[str, Any] = {}
-    for name, kind, words in config_lib.leaves(parsed):
+    for name, kind, words in config_values.leaves(parsed):
         if isinstance(words, _Words):
             *sections, last = name.split(".")
             section = given
@@ -121,7 +121,8 @@ def _from_words(name: str, kind: Any, words: _Words) -> Any:
     if get_origin(kind) is tuple:
         return list(words)
     if len(words) > 1:
-        raise UserError(f"{name}: --{name} takes one value, not {config_lib.show(' '.join(words))}")
+        shown = config_values.show(" ".join(words))
+        raise UserError(f"{name}: --{name} takes one value, not {shown}")
     (word,) = words
     if kind is bool:
         return {"true": True, "false": False}.get(word.lower(), word)

@@ -13,8 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sparsejax import command_line, files
-from sparsejax import config as config_lib
+from sparsejax import command_line, config_checks, config_files, config_values, files
 from sparsejax.config import Config, DataConfig, EvaluateConfig
 from sparsejax.errors import UserError, one_line
 
@@ -242,13 +241,13 @@ def load_run(directory: Path) -> Config:
                 f"{directory}: no {name}, so this run was not finished; train it to its end with "
                 "--resume auto"
             )
-    return config_lib.load(directory / "config.yaml", of_run=True)
+    return config_files.load(directory / "config.yaml", of_run=True)
 
 
 def check(directory: Path, config: EvaluateConfig) -> None:
     """Raises a UserError for what can be seen of a command line alone."""
-    config_lib.check_ranges(config)
-    config_lib.validate_parallel(config.parallel)
+    config_checks.check_ranges(config)
+    config_checks.validate_parallel(config.parallel)
     if config.write is None:
         return
     if not config.perturb:
@@ -268,12 +267,12 @@ def data_of(trained: Config, given: Mapping[str, Any]) -> DataConfig:
     Args:
       given: fields of the flags, as YAML would have them.
     """
-    asked = config_lib.overlay(EvaluateConfig(), {"data": given}).data
+    asked = config_values.overlay(EvaluateConfig(), {"data": given}).data
     changes = {name: getattr(asked, name) for name in given}
     if "hub" in changes and "dir" not in changes:
         changes["dir"] = None  # which would win over it
     data: DataConfig = dataclasses.replace(trained.data, **changes)
-    config_lib.validate(dataclasses.replace(trained, data=data))
+    config_checks.validate(dataclasses.replace(trained, data=data))
     return data
 
 
@@ -288,7 +287,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         )
         if directory is None:
             raise UserError("the first argument is the directory of a run")
-        config = config_lib.overlay(EvaluateConfig(), given)
+        config = config_values.overlay(EvaluateConfig(), given)
         check(directory, config)
         trained = load_run(directory)
         data = data_of(trained, given.get("data", {}))

@@ -14,8 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from sparsejax import command_line
-from sparsejax import config as config_lib
+from sparsejax import command_line, config_checks, config_values
 from sparsejax.config import Config
 from sparsejax.errors import UserError, one_line
 from sparsejax.evaluate import load_run
@@ -186,7 +185,7 @@ def facts_of(
 
 def check(config: ExportConfig) -> None:
     """Raises a UserError for what can be seen of a command line alone."""
-    config_lib.check_ranges(config)
+    config_checks.check_ranges(config)
     if config.format == "huggingface" and config.values != "float32":
         raise UserError(f"values: {config.values} goes with --format compressed alone")
 
@@ -202,7 +201,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         )
         if directory is None:
             raise UserError("the first argument is the directory of a run or a model")
-        config = config_lib.overlay(ExportConfig(), given)
+        config = config_values.overlay(ExportConfig(), given)
         check(config)
         run(directory, config)
 

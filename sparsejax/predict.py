@@ -16,8 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Literal
 
-from sparsejax import command_line, evaluate
-from sparsejax import config as config_lib
+from sparsejax import command_line, config_values, evaluate
 from sparsejax.errors import UserError, one_line
 
 if TYPE_CHECKING:
@@ -253,7 +252,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         )
         if not positional:
             raise UserError("the first argument is the directory of a run or of a model")
-        config = config_lib.overlay(PredictConfig(), values)
+        config = config_values.overlay(PredictConfig(), values)
         run(Path(positional[0]), positional[1:], config)
 
 

@@ -12,8 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO, cast
 
-from sparsejax import command_line
-from sparsejax import config as config_lib
+from sparsejax import command_line, config_checks, config_files
+from sparsejax.config import Config
 from sparsejax.errors import Stopped, UserError, one_line
 from sparsejax.runtime import stopping
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from sparsejax.runtime.steps import TrainState
 
 
-def run(config: config_lib.Config, stop: stopping.Stop | None = None) -> Path:
+def run(config: Config, stop: stopping.Stop | None = None) -> Path:
     """One run from the data to the saved tagger; returns its directory.
 
     In this order: what can be refused at once, the data and the model, the state (of the run that
@@ -35,7 +35,7 @@ def run(config: config_lib.Config, stop: stopping.Stop | None = None) -> Path:
     The directory is created when data and model are known to be good.
 
     Args:
-      config: the run.
+      config: the run. Other processes are found by `processes.joined`, not here.
       stop: whether the process is asked to stop.
 
     Raises:
@@ -56,7 +56,7 @@ def run(config: config_lib.Config, stop: stopping.Stop | None = None) -> Path:
     if first:
         run_directory.check(config, (config.model.path, config.data.dir, config.prune.masks))
     config = setup.with_languages(config)
-    config_lib.validate(config)
+    config_checks.validate(config)
     check_wandb(config)
     log = logging.Log(quiet=not first)
     goes_on = config.resume == "auto" and run_directory.holds_run(config.output)
@@ -72,7 +72,7 @@ def run(config: config_lib.Config, stop: stopping.Stop | None = None) -> Path:
     if first:
         directory, file = run_directory.claim(config, goes_on)
     if first and not goes_on:
-        config_lib.save(config_lib.settled(config), directory / "config.yaml")
+        config_files.save(config_files.settled(config), directory / "config.yaml")
     with log.kept(file):
         log(f"{job.sentences:,} sentences in {len(job.train)} languages, {job.rows} rows a step: "
             f"{packing.describe(job.packed)}")  # fmt: skip
@@ -88,7 +88,7 @@ def run(config: config_lib.Config, stop: stopping.Stop | None = None) -> Path:
     return directory
 
 
-def is_finished(config: config_lib.Config) -> bool:
+def is_finished(config: Config) -> bool:
     """Whether the run that is to go on is finished.
 
     Raises:
@@ -97,7 +97,7 @@ def is_finished(config: config_lib.Config) -> bool:
     from sparsejax.runtime import run_directory
 
     directory = Path(str(config.output))
-    if found := config_lib.difference(config, config_lib.load(directory / "config.yaml", True)):
+    if found := config_files.difference(config, config_files.load(directory / "config.yaml", True)):
         raise UserError(
             f"output: {directory} holds a run with {found}; pass the same, or another --output, or "
             "--overwrite to begin again"
@@ -105,7 +105,7 @@ def is_finished(config: config_lib.Config) -> bool:
     return run_directory.is_finished(directory)
 
 
-def check_wandb(config: config_lib.Config) -> None:
+def check_wandb(config: Config) -> None:
     """Raises a UserError where Weights & Biases was asked for and is not installed."""
     import importlib.util
 
@@ -117,7 +117,7 @@ def check_wandb(config: config_lib.Config) -> None:
 
 
 def fit(
-    config: config_lib.Config, job: Setup, directory: Path, log: Log, stop: stopping.Stop
+    config: Config, job: Setup, directory: Path, log: Log, stop: stopping.Stop
 ) -> tuple[TrainState, int]:
     """Trains, from the newest whole checkpoint of the directory if it has one.
 
@@ -136,13 +136,13 @@ def fit(
     from sparsejax.runtime.checkpoint import About, Checkpoints
 
     checkpoints = Checkpoints(directory / "checkpoints", config.checkpoint.keep)
-    about = partial(About, config=config_lib.digest(config), data=job.data_digest())
+    about = partial(About, config=config_files.digest(config), data=job.data_digest())
     state, done = job.state, 0
     if newest := checkpoints.newest(about(0), lambda text: log(f"note: {text}")):
         state, done = checkpoints.replace(state, newest), newest
         log(f"goes on after step {done} of {job.total}")
 
-    gradient = steps.make_gradient(job.model, config.model.dtype, job.dropout_key)
+    gradient = steps.make_gradient(job.model, config.model.dtype, job.dropout_key, job.mesh)
     shardings = jax.tree.map(lambda leaf: leaf.sharding, state), parallel.whole(job.mesh)
     train_step = steps.make_train_step(gradient, job.tx, config.train.nonfinite, shardings)
     rate = steps.learning_rate(config.train, config.train.learning_rate, job.total)
@@ -209,7 +209,7 @@ def fit(
     return checkpoints.replace(state, best), best
 
 
-def scorer(config: config_lib.Config, job: Setup) -> Callable[[TrainState, int], float | None]:
+def scorer(config: Config, job: Setup) -> Callable[[TrainState, int], float | None]:
     """(state, step) -> macro F1 on the dev split, or None: not asked for, or not yet pruned."""
     import numpy as np
 
@@ -231,7 +231,7 @@ def scorer(config: config_lib.Config, job: Setup) -> Callable[[TrainState, int],
 
 
 def tagger(
-    config: config_lib.Config, job: Setup
+    config: Config, job: Setup
 ) -> Callable[[TrainState, Mapping[str, Prepared]], dict[str, Tagged]]:
     """(state, parts) -> a tag for every word, by language."""
     import jax
@@ -253,7 +253,7 @@ def tagger(
 
 
 def finish(
-    config: config_lib.Config,
+    config: Config,
     job: Setup,
     directory: Path,
     log: Log,
@@ -296,7 +296,7 @@ def finish(
     seen.save(job.known, directory / "seen.safetensors")
     if prune.is_pruning(kept.opt_state):
         prune.write_masks(directory / "masks.safetensors", prune.masks_of(kept.opt_state))
-    setting = results.setting(config_lib.settled(config).data, job.test, "test")
+    setting = results.setting(config_files.settled(config).data, job.test, "test")
     about = {"schema": results.SCHEMA, "kind": "sparsity", "step": step}
     results.write(
         directory / "results.jsonl", [*(setting | row for row in scores), about | audit.to_dict()]

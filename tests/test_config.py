@@ -12,7 +12,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from sparsejax import config as config_module
+from sparsejax import config_checks, config_values
 from sparsejax.command_line import parse
 from sparsejax.config import (
     Config,
@@ -21,10 +21,9 @@ from sparsejax.config import (
     ModelConfig,
     PruneConfig,
     TrainConfig,
-    load,
-    save,
-    validate,
 )
+from sparsejax.config_checks import validate
+from sparsejax.config_files import load, save
 from sparsejax.errors import UserError
 
 REPOSITORY = Path(__file__).parents[1]
@@ -384,7 +383,7 @@ def test_save_writes_every_field_and_leaves_nothing_else(tmp_path: Path) -> None
     save(Config(seed=2), path)
     assert load(path) == Config(seed=2)
     assert [entry.name for entry in tmp_path.iterdir()] == ["config.yaml"]
-    for name, _, _ in config_module.leaves(Config()):
+    for name, _, _ in config_values.leaves(Config()):
         assert re.search(rf"^ *{name.split('.')[-1]}:", path.read_text(), re.MULTILINE)
 
 
@@ -422,13 +421,13 @@ def test_validate_knows_types() -> None:
 
 
 def test_every_number_and_name_has_a_range() -> None:
-    ranged = sorted(name for _, _, names in config_module._RANGES for name in names.split())
+    ranged = sorted(name for _, _, names in config_checks._RANGES for name in names.split())
     assert ranged == sorted(
         name
         for name, kind in {
             name: kind
             for config in (Config(), EvaluateConfig())
-            for name, kind, _ in config_module.leaves(config)
+            for name, kind, _ in config_values.leaves(config)
         }.items()
         if kind in (int, float, int | None, str | None)
     )
@@ -475,7 +474,7 @@ def test_help_names_every_field() -> None:
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert "Trains a tagger." in done.stdout and "--config STR" in done.stdout
-    for name, _, _ in config_module.leaves(Config()):
+    for name, _, _ in config_values.leaves(Config()):
         assert f"--{name} " in done.stdout
     # The comments of the fields are there: a flag with nothing but its default has none.
     flat = " ".join(done.stdout.replace("│", " ").split())

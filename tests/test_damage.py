@@ -14,14 +14,8 @@ import numpy as np
 import pytest
 
 from sparsejax import prune, train
-from sparsejax.config import (
-    CheckpointConfig,
-    Config,
-    DataConfig,
-    ModelConfig,
-    TrainConfig,
-    load,
-)
+from sparsejax.config import CheckpointConfig, Config, DataConfig, ModelConfig, TrainConfig
+from sparsejax.config_files import load
 from sparsejax.data import cache, seen
 from sparsejax.errors import UserError
 from sparsejax.ner import saved

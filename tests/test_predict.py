@@ -25,8 +25,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 from wikiann import TAGS
 
-from sparsejax import config as config_lib
-from sparsejax import predict
+from sparsejax import config_files, predict
 from sparsejax.config import Config, DataConfig
 from sparsejax.data import readers, texts, words
 from sparsejax.errors import UserError
@@ -56,7 +55,8 @@ def run(tmp_path_factory: pytest.TempPathFactory, letters: Any) -> Path:
     )
     (path / "model").mkdir()
     huggingface.save(path / "model", bert.init(shape, jax.random.key(0)), shape, TAGS, letters)
-    config_lib.save(dataclasses.replace(Config(), data=DataConfig(length=32)), path / "config.yaml")
+    config = dataclasses.replace(Config(), data=DataConfig(length=32))
+    config_files.save(config, path / "config.yaml")
     results.write(path / "results.jsonl", [])
     return path
 

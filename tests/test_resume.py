@@ -29,8 +29,8 @@ from sparsejax.config import (
     ModelConfig,
     PruneConfig,
     TrainConfig,
-    save,
 )
+from sparsejax.config_files import save
 from sparsejax.data import embedded
 from sparsejax.errors import STOPPED, UserError
 

@@ -16,15 +16,8 @@ import pytest
 from safetensors.numpy import load_file
 
 from sparsejax import prune, train
-from sparsejax.config import (
-    Config,
-    DataConfig,
-    ModelConfig,
-    PruneConfig,
-    TrainConfig,
-    load,
-    settled,
-)
+from sparsejax.config import Config, DataConfig, ModelConfig, PruneConfig, TrainConfig
+from sparsejax.config_files import load, settled
 from sparsejax.data import embedded
 from sparsejax.errors import UserError
 

@@ -17,6 +17,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.sharding import Sharding
 
 from sparsejax.errors import UserError
 
@@ -232,6 +233,7 @@ class Encoder(nn.Module):
 class Bert(nn.Module):
     config: BertConfig
     dtype: jnp.dtype
+    rows: Sharding | None = None
 
     @nn.compact
     def __call__(
@@ -240,6 +242,10 @@ class Bert(nn.Module):
         c, new = self.config, _Layers(self.config, self.dtype)
         same_segment = (segments[:, :, None] == segments[:, None, :]) & (segments[:, None, :] > 0)
         x = Embeddings(c, self.dtype, name="embeddings")(tokens, positions, train)
+        if self.rows is not None:
+            # Else what is looked up in embeddings that devices divide among themselves stays
+            # divided in that way, and with it all that follows.
+            x = jax.lax.with_sharding_constraint(x, self.rows)
         x = Encoder(c, self.dtype, name="encoder")(x, same_segment, train)
         rate = c.hidden_dropout_prob if c.classifier_dropout is None else c.classifier_dropout
         logits = new.dense(c.num_labels, name="classifier")(_dropout(self, rate, x, train))
@@ -262,6 +268,7 @@ def apply(
     *,
     dtype: str = "float32",
     dropout_key: jax.Array | None = None,
+    rows: Sharding | None = None,
 ) -> jax.Array:
     """Logits float32 [rows, length, num_labels] of packed rows.
 
@@ -273,9 +280,10 @@ def apply(
       dtype: of the computation, float32 or bfloat16; softmax is float32 in both, and the
         logits, computed in dtype, are returned as float32.
       dropout_key: with a key, dropout is on (training); without, off.
+      rows: how devices divide the rows among themselves; None: as JAX finds best.
     """
     rngs = None if dropout_key is None else {"dropout": dropout_key}
-    model = Bert(config, jnp.dtype(dtype))
+    model = Bert(config, jnp.dtype(dtype), rows)
     train = dropout_key is not None
     logits: jax.Array = model.apply(
         {"params": params}, tokens, positions, segments, train, rngs=rngs

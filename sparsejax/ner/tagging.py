@@ -38,7 +38,13 @@ def make_predict(config: bert.BertConfig, dtype: str, mesh: Mesh) -> Predict:
 
     def predict(params: bert.Params, batch: Batch) -> tuple[jax.Array, jax.Array]:
         logits = bert.apply(
-            config, params, batch["tokens"], batch["positions"], batch["segments"], dtype=dtype
+            config,
+            params,
+            batch["tokens"],
+            batch["positions"],
+            batch["segments"],
+            dtype=dtype,
+            rows=parallel.rows(mesh),
         )
         probabilities = jax.nn.softmax(logits.astype(jnp.float32))
         return jnp.argmax(logits, axis=-1).astype(jnp.int32), jnp.max(probabilities, axis=-1)

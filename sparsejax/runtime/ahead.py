@@ -114,11 +114,7 @@ def shape_of(config: Config) -> BertConfig:
             f"model.hub: the shape of {name!r} is not known here; pass --model.path with a "
             "directory that has its config.json"
         )
-    if config.data.length > shape.max_position_embeddings:
-        raise UserError(
-            f"data.length: {config.data.length} is more than the model's "
-            f"{shape.max_position_embeddings} positions"
-        )
+    setup.refuse_long_rows(config, shape)
     return shape
 
 
@@ -164,7 +160,7 @@ def report(config: Config, topology: str, rows: int | None) -> Report:
 
     # As `train.fit` and `train.tagger` make them.
     dropout_key = jax.random.split(jax.random.key(config.seed))[1]
-    gradient = steps.make_gradient(model, config.model.dtype, dropout_key)
+    gradient = steps.make_gradient(model, config.model.dtype, dropout_key, mesh)
     shardings = jax.tree.map(lambda leaf: leaf.sharding, state), parallel.whole(mesh)
     train_step = steps.make_train_step(gradient, tx, config.train.nonfinite, shardings)
     predict = tagging.make_predict(model, config.model.dtype, mesh)

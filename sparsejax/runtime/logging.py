@@ -19,9 +19,11 @@ class Log:
     """Prints to the terminal and to a log file; what was printed before `open` is in it too."""
 
     def __init__(self, console: Console | None = None, quiet: bool = False) -> None:
-        """Args:
-        console: the terminal; None: standard output.
-        quiet: whether to print nothing.
+        """Begins with nothing printed.
+
+        Args:
+          console: the terminal; None: standard output.
+          quiet: whether to print nothing there.
         """
         self.console = console or Console(highlight=False, quiet=quiet)
         self._file = Console(file=io.StringIO(), width=100, highlight=False)

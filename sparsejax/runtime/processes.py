@@ -91,8 +91,14 @@ def several(config: ParallelConfig, environment: Mapping[str, str] = os.environ)
 
 def _prepare_cpu(config: ParallelConfig) -> None:
     if config.cpu_devices is not None:
+        try:
+            jax.config.update("jax_num_cpu_devices", config.cpu_devices)
+        except RuntimeError:
+            raise UserError(
+                f"parallel.cpu_devices: {config.cpu_devices}: JAX has its devices in this process "
+                "already; ask for them in a new one"
+            ) from None
         jax.config.update("jax_platforms", "cpu")
-        jax.config.update("jax_num_cpu_devices", config.cpu_devices)
     if config.cpu_devices is not None or several(config):
         # Devices of a CPU that wait for each other can hold all of its threads.
         jax.config.update("jax_cpu_enable_async_dispatch", False)
@@ -160,7 +166,7 @@ class _Watch(threading.Thread):
             try:
                 self._set(f"lives/{self.me}", str(count))
                 lives, ends = self._all("lives"), self._all("ended")
-            except Exception:
+            except (RuntimeError, ValueError):  # of JAX
                 if not self.stopped.is_set():
                     self._leave(f"process 0 is gone; {_AGAIN}", STOPPED)
                 return

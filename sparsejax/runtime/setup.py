@@ -190,12 +190,17 @@ def load_tokenizer(
         return tokenizer, new_shape(config, len(tokenizer), tokenizer.pad_token_id)
     # How many labels there are shows when the data are read.
     tokenizer, shape = huggingface.load_shape(checkpoint, num_labels=1)
+    refuse_long_rows(config, shape)
+    return tokenizer, shape
+
+
+def refuse_long_rows(config: Config, shape: BertConfig) -> None:
+    """Raises a UserError if rows have more pieces than the model has positions."""
     if config.data.length > shape.max_position_embeddings:
         raise UserError(
             f"data.length: {config.data.length} is more than the model's "
             f"{shape.max_position_embeddings} positions"
         )
-    return tokenizer, shape
 
 
 def new_shape(config: Config, vocabulary: int, pad: int | None) -> BertConfig:

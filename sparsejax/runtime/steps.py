@@ -9,11 +9,13 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import Mesh
 
 from sparsejax import prune
 from sparsejax.config import PruneConfig, TrainConfig
 from sparsejax.data.tokenization import IGNORE
 from sparsejax.models import bert
+from sparsejax.runtime import parallel
 from sparsejax.runtime import pruning as pruning_lib
 
 Batch = Mapping[str, Any]  # tokens, positions, segments, labels: int32 [rows, length]
@@ -84,7 +86,7 @@ def masked_loss(logits: jax.Array, labels: jax.Array) -> jax.Array:
 
 
 def make_gradient(
-    config: bert.BertConfig, dtype: str, dropout_key: jax.Array
+    config: bert.BertConfig, dtype: str, dropout_key: jax.Array, mesh: Mesh | None = None
 ) -> Callable[[TrainState, Batch], tuple[jax.Array, bert.Params]]:
     """(state, batch) -> the loss and its gradient at the weights that the forward pass uses."""
 
@@ -98,6 +100,7 @@ def make_gradient(
                 batch["segments"],
                 dtype=dtype,
                 dropout_key=jax.random.fold_in(dropout_key, state.step),
+                rows=None if mesh is None else parallel.rows(mesh),
             )
             return masked_loss(logits, batch["labels"])
 

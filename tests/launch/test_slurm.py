@@ -31,8 +31,8 @@ from sparsejax.config import (
     ModelConfig,
     PruneConfig,
     TrainConfig,
-    save,
 )
+from sparsejax.config_files import save
 
 HERE = Path(__file__).resolve().parent
 SCRIPT = HERE.parents[1] / "launch" / "slurm.sbatch"

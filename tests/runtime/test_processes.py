@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import jax
 import pytest
 
-from sparsejax.config import Config, ParallelConfig, validate
+from sparsejax.config import Config, ParallelConfig
+from sparsejax.config_checks import validate
 from sparsejax.errors import UserError
 from sparsejax.runtime import processes
 
@@ -30,10 +32,30 @@ def test_several(coordinator: str | None, environment: dict[str, str], expected:
     assert processes.several(config, environment) is expected
 
 
+@pytest.mark.parametrize(
+    ("tasks", "nodes", "expected"), [("2", "2", True), ("16", "2", False), (None, None, False)]
+)
+def test_a_process_that_has_a_node_to_itself_takes_all_its_devices(
+    tasks: str | None, nodes: str | None, expected: bool
+) -> None:
+    names = {"SLURM_STEP_NUM_TASKS": tasks, "SLURM_STEP_NUM_NODES": nodes}
+    environment = {name: value for name, value in names.items() if value is not None}
+    assert processes._one_on_each_node(environment) is expected
+
+
 def test_one_process_needs_no_one() -> None:
     with processes.joined(ParallelConfig()):
         assert processes.is_first()
         processes.wait_for_all("nobody")
+
+
+def test_devices_cannot_be_emulated_too_late() -> None:
+    jax.devices()
+    with (
+        pytest.raises(UserError, match=r"^parallel.cpu_devices: 7: JAX has its devices in this"),
+        processes.joined(ParallelConfig(cpu_devices=7)),
+    ):
+        pass
 
 
 @pytest.mark.parametrize(
