@@ -2,7 +2,7 @@
 
 python bench/aot_table.py --out docs/scaling/aot.json
 
-Takes an hour or more on two CPU cores, up to 10 GB of memory, and libtpu: pip install '.[aot]'.
+Takes an hour or more on two CPU cores, up to 10 GB of memory, and libtpu: pip install '.[tpu]'.
 Each line is one command of `sparsejax.aot`, which is kept with its report, or with its error where
 it does not fit. Lines that the file holds already, made by the same versions, are not made again.
 """

@@ -50,7 +50,7 @@ def refused(*flags: str) -> str:
 
 needs_libtpu = pytest.mark.skipif(
     not LIBTPU and importlib.util.find_spec("libtpu") is None,
-    reason="no TPU compiler: pip install '.[aot]'",
+    reason="no TPU compiler: pip install '.[tpu]'",
 )
 
 

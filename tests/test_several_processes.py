@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
@@ -11,20 +13,55 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from safetensors.numpy import load_file
 
+from sparsejax import evaluate
 from sparsejax.errors import STOPPED
 
 WORDS = shlex.split(
     "--data.languages en sw --data.train_sentences 300 --data.eval_sentences 40 "
     "--model.layers 1 --model.width 32 --model.heads 2 --model.intermediate 64 "
-    "--model.vocabulary 500 --train.epochs 8 --train.log_every 2 --checkpoint.every 10 "
+    "--model.vocabulary 500 --train.epochs 4 --train.log_every 2 --checkpoint.every 10 "
     "--prune.interval 5 --resume auto"
 )
 
 Start = Callable[..., list["subprocess.Popen[str]"]]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What one process has compiled the next ones need not."""
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path_factory.mktemp("compiled")))
+        environment.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+        yield
+
+
+def both(module: str, *words: str, second: str = "") -> list[subprocess.Popen[str]]:
+    """Starts two processes of a program that know of each other."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    line = [sys.executable, "-m", module, *words, "--parallel.processes", "2"]
+    line += ["--parallel.coordinator", f"127.0.0.1:{port}", "--parallel.process"]
+    return [
+        subprocess.Popen(
+            [*line, str(i), *(second.split() if i else [])],
+            env=os.environ | {"JAX_PLATFORMS": "cpu"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for i in range(2)
+    ]
+
+
+def train(directory: Path, *more: str, second: str = "") -> list[subprocess.Popen[str]]:
+    words = [*WORDS, "--output", str(directory), *more]
+    return both("sparsejax.train", *words, second=second)
 
 
 @pytest.fixture
@@ -33,23 +70,8 @@ def start() -> Iterator[Start]:
     running: list[subprocess.Popen[str]] = []
 
     def begin(directory: Path, *more: str, second: str = "") -> list[subprocess.Popen[str]]:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        line = [sys.executable, "-m", "sparsejax.train", *WORDS, "--output", str(directory)]
-        line += ["--parallel.coordinator", f"127.0.0.1:{port}", "--parallel.processes", "2", *more]
-        both = [
-            subprocess.Popen(
-                [*line, "--parallel.process", str(i), *(second.split() if i else [])],
-                env=os.environ | {"JAX_PLATFORMS": "cpu"},
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-            )
-            for i in range(2)
-        ]
-        running.extend(both)
-        return both
+        running.extend(processes := train(directory, *more, second=second))
+        return processes
 
     yield begin
     for process in running:
@@ -77,23 +99,38 @@ def last_lines(text: str) -> list[str]:
     return [line for line in text.splitlines() if not line.startswith("[Gloo]")]
 
 
+FSDP = (1, 2)  # of the second, each process has one half of the parameters
+
+
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The run that nothing happened to, in one process."""
-    directory = tmp_path_factory.mktemp("whole") / "run"
-    line = [sys.executable, "-m", "sparsejax.train", *WORDS, "--output", str(directory)]
-    subprocess.run(line, check=True, capture_output=True, timeout=300)
-    return directory
+def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
+    """The runs to which nothing happened, by `parallel.fsdp`."""
+    root = tmp_path_factory.mktemp("whole")
+    for fsdp in FSDP:
+        finish(train(root / str(fsdp), "--parallel.fsdp", str(fsdp)))
+    return {fsdp: root / str(fsdp) for fsdp in FSDP}
 
 
-@pytest.mark.parametrize("victim", [0, 1])
-def test_killed(start: Start, whole: Path, tmp_path: Path, victim: int) -> None:
-    run = tmp_path / "run"
-    both = start(run)
-    reaches(run, 20, both)
-    both[victim].kill()
+def evidence(run: Path) -> dict[str, Any]:
+    """What a run computed, to the bit."""
+    masks = load_file(run / "masks.safetensors")
+    found: dict[str, Any] = {name: mask.tobytes() for name, mask in masks.items()}
+    for name in ("model/model.safetensors", "results.jsonl"):
+        found[name] = (run / name).read_bytes()
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return found | {"metrics": [row | {"tokens_per_second": None} for row in rows]}
+
+
+@pytest.mark.parametrize(("victim", "fsdp"), [(0, 1), (1, 2)])
+def test_killed(
+    start: Start, whole: dict[int, Path], tmp_path: Path, victim: int, fsdp: int
+) -> None:
+    run, width = tmp_path / "run", ("--parallel.fsdp", str(fsdp))
+    processes = start(run, *width)
+    reaches(run, 20, processes)
+    processes[victim].kill()
     began = time.monotonic()
-    survivor = both[1 - victim]
+    survivor = processes[1 - victim]
     _, errors = survivor.communicate(timeout=100)
     assert time.monotonic() - began < 90
     if victim == 0:  # JAX has lost its service, and says so by itself
@@ -106,22 +143,39 @@ def test_killed(start: Start, whole: Path, tmp_path: Path, victim: int) -> None:
         assert "Traceback" not in errors
     assert not (run / "results.jsonl").exists()
 
-    finish(start(run))
+    finish(start(run, *width))
     assert "goes on after step" in (run / "log.txt").read_text()
-    mine, theirs = (load_file(path / "model/model.safetensors") for path in (run, whole))
-    for name, value in theirs.items():
-        assert abs(value - mine[name]).max() < 1e-4, name  # of another number of devices
+    assert evidence(run) == evidence(whole[fsdp])
     assert [path.name for path in run.rglob(".*")] == []
+
+
+def test_evaluated_together(whole: dict[int, Path], tmp_path: Path) -> None:
+    """Two processes give the scores of one, which only the first of them writes."""
+    run = tmp_path / "run"
+    shutil.copytree(whole[1], run)
+    words = [str(run), "--data.eval_languages", "sw", "de", "--perturb", "noise"]
+    evaluate.main(words)
+    alone = (run / "results.jsonl").read_bytes()
+    finish(both("sparsejax.evaluate", *words, "--parallel.fsdp", "2"))
+    mine, theirs = (
+        [json.loads(line) for line in raw.splitlines()[1:]]
+        for raw in ((run / "results.jsonl").read_bytes(), alone)
+    )
+    assert len(mine) == len(theirs)
+    for one, other in zip(mine, theirs, strict=True):
+        errors = [row.pop("calibration_error", None) or 0.0 for row in (one, other)]
+        assert errors[0] == pytest.approx(errors[1], abs=1e-5)
+        assert one == other
 
 
 @pytest.mark.parametrize("asked", [0, 1])
 def test_one_is_asked_to_stop(start: Start, tmp_path: Path, asked: int) -> None:
     run = tmp_path / "run"
-    both = start(run, "--train.epochs", "2000")
-    reaches(run, 10, both)
-    both[asked].send_signal(signal.SIGTERM)
-    errors = [process.communicate(timeout=100)[1] for process in both]
-    assert [process.returncode for process in both] == [STOPPED, STOPPED], errors
+    processes = start(run, "--train.epochs", "2000")
+    reaches(run, 10, processes)
+    processes[asked].send_signal(signal.SIGTERM)
+    errors = [process.communicate(timeout=100)[1] for process in processes]
+    assert [process.returncode for process in processes] == [STOPPED, STOPPED], errors
     lines = [last_lines(text)[-1] for text in errors]
     assert lines[asked].startswith("SIGTERM: stopped after step ")
     assert lines[1 - asked].startswith("another process was asked to stop: stopped after step ")
@@ -132,9 +186,9 @@ def test_one_is_asked_to_stop(start: Start, tmp_path: Path, asked: int) -> None:
 
 
 def test_a_mistake_of_one_is_told_by_all(start: Start, tmp_path: Path) -> None:
-    both = start(tmp_path / "run", second="--data.dir /nowhere")
-    errors = [process.communicate(timeout=200)[1] for process in both]
-    assert [process.returncode for process in both] == [1, 1], errors
+    processes = start(tmp_path / "run", second="--data.dir /nowhere")
+    errors = [process.communicate(timeout=200)[1] for process in processes]
+    assert [process.returncode for process in processes] == [1, 1], errors
     lines = [last_lines(text)[-1] for text in errors]
     assert lines[1].startswith("error: ") and "/nowhere" in lines[1]
     assert lines[0].startswith("error: process 1 has ended: ") and "/nowhere" in lines[0]
@@ -142,17 +196,17 @@ def test_a_mistake_of_one_is_told_by_all(start: Start, tmp_path: Path) -> None:
 
 
 def test_other_settings_are_refused(start: Start, tmp_path: Path) -> None:
-    both = start(tmp_path / "run", second="--train.learning_rate 1e-4")
-    errors = [process.communicate(timeout=200)[1] for process in both]
-    assert [process.returncode for process in both] == [1, 1], errors
+    processes = start(tmp_path / "run", second="--train.learning_rate 1e-4")
+    errors = [process.communicate(timeout=200)[1] for process in processes]
+    assert [process.returncode for process in processes] == [1, 1], errors
     for text in errors:
         assert "process 1 has data or settings other than those of process 0" in text
 
 
 def test_a_disk_that_fails_ends_all(start: Start, tmp_path: Path) -> None:
     (tmp_path / "run").write_text("in the way")
-    both = start(tmp_path / "run")
-    errors = [process.communicate(timeout=200)[1] for process in both]
-    assert [process.returncode for process in both] == [1, 1], errors
+    processes = start(tmp_path / "run")
+    errors = [process.communicate(timeout=200)[1] for process in processes]
+    assert [process.returncode for process in processes] == [1, 1], errors
     assert "is a file, not a directory" in last_lines(errors[0])[-1]
     assert "process 0 has ended: output" in last_lines(errors[1])[-1]

@@ -233,18 +233,18 @@ def run_container(container: dict[str, Any], path: Path, **env: str) -> list[str
 
 COMMON = [
     "--config",
-    "/work/config.yaml",
+    "/mnt/sparsejax/config.yaml",
     "--data.dir",
-    "/work/data",
+    "/mnt/sparsejax/data",
     "--model.path",
-    "/work/model",
+    "/mnt/sparsejax/model",
 ]
 
 
 def test_tpu_pods_run_the_training(tmp_path: Path) -> None:
     argv = run_container(parts(TPU)[2], tmp_path)
     head = ["-m", "sparsejax.train", "--resume", "auto", "--parallel.coordinator", "cluster"]
-    assert argv == [*head, *COMMON, "--output", "/work/runs/tpu"]
+    assert argv == [*head, *COMMON, "--output", "/mnt/sparsejax/runs/tpu"]
 
 
 @pytest.mark.parametrize("index", ["0", "1"])
@@ -257,7 +257,7 @@ def test_gpu_pods_run_the_training(tmp_path: Path, index: str) -> None:
     several = ["--parallel.processes", str(job["completions"]), "--parallel.process", index]
     assert argv == [
         *("-m", "sparsejax.train", "--resume", "auto", "--parallel.coordinator", address),
-        *(*several, *COMMON, "--output", "/work/runs/gpu"),
+        *(*several, *COMMON, "--output", "/mnt/sparsejax/runs/gpu"),
     ]
 
 
