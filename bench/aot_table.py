@@ -33,9 +33,9 @@ LINES = (
 )
 
 HEAD = """\
-| method | topology | devices, hosts | rows on each | arguments | outputs | temporaries | code \
-| all, GiB | evaluation, GiB | TFLOP | all-reduce, MB | others, MB | bound, ms | compiled in, s |
-|---|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|"""
+| method | topology | chips, hosts | rows on each | training, GiB | evaluation, GiB | TFLOP \
+| by XLA | all-reduce, MB | others, MB | bound, ms | compiled in, s |
+|---|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|"""
 
 
 def compile_line(flags: str) -> dict[str, Any]:
@@ -58,10 +58,9 @@ def compile_line(flags: str) -> dict[str, Any]:
 def row(line: dict[str, Any]) -> str:
     """A line of the table in Markdown."""
     if "report" not in line:
-        return f"| `{line['command'].partition('aot ')[2]}`: {line['error']} |"
+        return f"`{line['command']}` ends with status {line['status']}: {line['error']}"
     report = line["report"]
     step = report["training"]
-    memory = {name: f"{size / 2**30:.2f}" for name, size in step["memory"].items()}
     evaluation = sum(report["evaluation"]["memory"].values()) + report["beside"]
     sums = {"all-reduce": 0, "others": 0}
     for one in step["collectives"]:
@@ -74,10 +73,10 @@ def row(line: dict[str, Any]) -> str:
         f"{report['topology']}{' fsdp ' + str(report['fsdp']) if report['fsdp'] > 1 else ''}",
         f"{report['devices']}, {report['hosts']}",
         step["rows"],
-        *memory.values(),
         f"{sum(step['memory'].values()) / 2**30:.2f} of {report['memory'] / 2**30:.0f}",
         f"{evaluation / 2**30:.2f}",
         f"{(step['matrix_flops'] + step['attention_flops']) / 1e12:.3f}",
+        f"{step['xla_flops'] / 1e12:.3f}",
         *(f"{size / 1e6:,.0f}" for size in sums.values()),
         f"{1e3 * bound[longest]:.1f} ({longest})",
         f"{step['compile_seconds']:.0f} + {report['evaluation']['compile_seconds']:.0f}",

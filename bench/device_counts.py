@@ -91,6 +91,19 @@ def compare(directory: Path, other: Path) -> dict[str, Any]:
     }
 
 
+def row(name: str, found: dict[str, Any]) -> str:
+    """A line of the table in Markdown."""
+    cells = (
+        f"{100 * found['macro_f1']:.2f}",
+        f"`{found['masks_sha256'][:12]}`",
+        *(
+            f"{found[key]:.1e}"
+            for key in ("largest_difference", "largest_difference_but_key_biases")
+        ),
+    )
+    return f"| {name} | {' | '.join(cells)} |"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--out", type=Path, required=True, help="JSON file")
@@ -106,7 +119,7 @@ def main() -> None:
         for i, (name, layout) in enumerate(LAYOUTS.items()):
             train(root / str(i), words, *layout)
             found[name] = compare(root / str(i), first)
-            print(f"{name}: {json.dumps(found[name])}", flush=True)
+            print(row(name, found[name]), flush=True)
     report = {
         "date": date.today().isoformat(),
         "versions": {name: version(name) for name in ("jax", "flax", "optax")},

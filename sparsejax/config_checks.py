@@ -95,11 +95,12 @@ def validate_parallel(parallel: ParallelConfig) -> None:
     if where in (None, "auto", "cluster"):
         if given != (None, None):
             raise UserError(
-                f"parallel.coordinator: {show(where)} needs no parallel.processes nor "
+                f"parallel.coordinator: {where or 'none'} needs no parallel.processes nor "
                 "parallel.process; leave them out, or pass HOST:PORT of process 0"
             )
         return
-    if not re.fullmatch(r"\S+:\d{1,5}", str(where)):
+    port = re.fullmatch(r"\S+:([1-9]\d{0,4})", str(where))
+    if port is None or int(port[1]) > 65535:
         raise UserError(
             f"parallel.coordinator: {show(where)} is not HOST:PORT, auto, cluster or none"
         )

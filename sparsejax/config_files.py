@@ -116,6 +116,14 @@ def difference(config: Config, other: Config) -> str | None:
     return None
 
 
+def without_paths(config: Config) -> Config:
+    """The config but for where things are, which may differ between machines of one run."""
+    data = dataclasses.replace(config.data, dir=None, hub=None, language_table=None, cache=None)
+    model = dataclasses.replace(config.model, path=None, hub=None)
+    prune = dataclasses.replace(config.prune, masks=None)
+    return dataclasses.replace(config, data=data, model=model, prune=prune)
+
+
 def digest(config: Config) -> str:
     """Of everything that has an influence on what a run computes."""
     text = "".join(

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sparsejax import command_line, config_checks, config_files, config_values, files
+from sparsejax import checksums, command_line, config_checks, config_files, config_values, files
 from sparsejax.config import Config, DataConfig, EvaluateConfig
 from sparsejax.errors import UserError, one_line
 
@@ -45,7 +45,7 @@ def run(directory: Path, trained: Config, data: DataConfig, config: EvaluateConf
 
     from sparsejax.data import languages, perturb, preparation, seen, sentences, sources
     from sparsejax.ner import evaluation, saved
-    from sparsejax.runtime import host_memory, logging, processes, results, tables
+    from sparsejax.runtime import host_memory, logging, parallel, processes, results, tables
 
     if jax.default_backend() == "cpu":
         host_memory.keep_freed_memory()
@@ -58,6 +58,7 @@ def run(directory: Path, trained: Config, data: DataConfig, config: EvaluateConf
     for name in ("results.jsonl", "disagreement.jsonl"):
         if (directory / name).exists():
             results.read(directory / name)  # what is wrong with it is told before work
+    parallel.check_same(asked(directory, trained, config), "settings or runs")
     width = config.parallel.fsdp
     tagger = saved.load(directory / "model", trained.model.dtype, width)
     other = None if config.against is None else load_other(Path(config.against), tagger, width)
@@ -114,6 +115,15 @@ def run(directory: Path, trained: Config, data: DataConfig, config: EvaluateConf
     log(f"saved in {directory}: results.jsonl" + (", disagreement.jsonl" if other else ""))
 
 
+def asked(directory: Path, trained: Config, config: EvaluateConfig) -> str:
+    """What all processes must have alike besides the sentences; paths may differ."""
+    runs = [directory, *([] if config.against is None else [Path(config.against)])]
+    sums = [path / "model" / checksums.NAME for path in runs]
+    models = [path.read_text("utf-8") if path.exists() else "" for path in sums]
+    fields = (config.split, config.perturb, config.seed, config.parallel.fsdp, trained.model.dtype)
+    return f"{fields} {models}"
+
+
 def load_other(directory: Path, tagger: Tagger, fsdp: int) -> Tagger:
     """The tagger of the run to compare with.
 
@@ -133,6 +143,7 @@ def tag(
 ) -> tuple[dict[str, Prepared], dict[str, Tagged]]:
     """The sentences as the tagger's pieces and labels, and its own labels for every word."""
     from sparsejax.data import preparation, sources
+    from sparsejax.runtime import parallel
 
     # Rows that the model has positions for; each run may have another length.
     data = dataclasses.replace(data, length=min(data.length, tagger.positions))
@@ -146,6 +157,7 @@ def tag(
         remember=in_cache,
     )
     prepared = preparation.relabelled(prepared, tagger.labels)
+    parallel.check_same(f"{preparation.digest(prepared)} {data.length}", "sentences")
     progress = log.patient("tagging rows")
     times = [(0, time.monotonic())]
 

@@ -66,7 +66,7 @@ def run(config: Config, stop: stopping.Stop | None = None) -> Path:
 
     stop = stop or stopping.Stop()
     job = setup.prepare(config, log)
-    parallel.check_same(job.digest(config), "data or settings")
+    parallel.check_same(job.alike(config), "data and settings")
     stop.check()
     directory, file = Path(config.output or "runs"), cast(TextIO, io.StringIO())
     if first:
@@ -234,17 +234,13 @@ def tagger(
     config: Config, job: Setup
 ) -> Callable[[TrainState, Mapping[str, Prepared]], dict[str, Tagged]]:
     """(state, parts) -> a tag for every word, by language."""
-    import jax
-
     from sparsejax import prune
     from sparsejax.ner import tagging
 
     predict = tagging.make_predict(job.model, config.model.dtype, job.mesh)
-    shardings = jax.tree.map(lambda leaf: leaf.sharding, job.state.params)
-    used = jax.jit(prune.effective_params, out_shardings=shardings)
 
     def tag(state: TrainState, parts: Mapping[str, Prepared]) -> dict[str, Tagged]:
-        params = used(state.params, state.opt_state)
+        params = prune.effective_params(state.params, state.opt_state)
         encoded = {code: part.encoded for code, part in parts.items()}
         pad = job.tokenizer.pad_token_id
         return tagging.tag(predict, params, encoded, config.data.length, pad, job.mesh)
@@ -278,16 +274,18 @@ def finish(
     if job.mesh.size > 1:
         kept = parallel.to_host(state)
     if first:
-        audit = pruning.audit(config.prune, job.model, kept.params, kept.opt_state, job.total)
+        with parallel.on_host():  # no one device need have room for all
+            audit = pruning.audit(config.prune, job.model, kept.params, kept.opt_state, job.total)
+            params = prune.effective_params(kept.params, kept.opt_state)
     predicted = tagger(config, job)(state, job.test)
-    stop.check()
     if not first:
+        stop.finished()
         processes.wait_for_all("finished")
         return
+    stop.check()
     clean = evaluation.is_clean(job.test, job.known)
     scores = evaluation.evaluate(job.test, predicted, job.labels, job.table, clean)
 
-    params = prune.effective_params(kept.params, kept.opt_state)
     run_directory.write_directory(
         directory / "model",
         lambda path: huggingface.save(path, params, job.model, job.labels, job.tokenizer),
@@ -305,6 +303,7 @@ def finish(
         Checkpoints(directory / "checkpoints", 0).clear()
     log(tables.scores(scores, job.table), tables.sparsity(audit))
     log(f"saved in {directory}: the tagger in model/, scores in results.jsonl")
+    stop.finished()
     processes.wait_for_all("finished")
 
 

@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import json
+import runpy
 from pathlib import Path
+from typing import Any
 
-DOCS = Path(__file__).resolve().parents[1] / "docs"
+ROOT = Path(__file__).resolve().parents[1]
+DOCS = ROOT / "docs"
+
+
+def script(name: str) -> dict[str, Any]:
+    return runpy.run_path(str(ROOT / "bench" / name))
 
 
 def percent(value: float | None) -> str:
@@ -51,3 +58,22 @@ def test_sizes_of_compressed_models_are_those_measured() -> None:
             f"| {values} | {shares['tensors']:.3f} | {wide:.3f} | {shares['plain_bit_mask']:.3f} |"
         )
         assert row in text
+
+
+def test_devices_and_processes() -> None:
+    report = json.loads((DOCS / "scaling/device_counts.json").read_text("utf-8"))
+    lines = (DOCS / "scaling.md").read_text("utf-8").splitlines()
+    row = script("device_counts.py")["row"]
+    assert len(report["layouts"]) == 6
+    for name, found in report["layouts"].items():
+        assert row(name, found) in lines
+
+
+def test_pods() -> None:
+    report = json.loads((DOCS / "scaling/aot.json").read_text("utf-8"))
+    lines = (DOCS / "scaling.md").read_text("utf-8").splitlines()
+    bench = script("aot_table.py")
+    commands = {f"python -m sparsejax.aot {flags}" for flags in bench["LINES"]}
+    assert {line["command"] for line in report["lines"]} == commands
+    for line in report["lines"]:
+        assert bench["row"](line) in lines

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
@@ -168,6 +169,36 @@ def test_evaluated_together(whole: dict[int, Path], tmp_path: Path) -> None:
         assert one == other
 
 
+def test_other_sentences_are_refused(whole: dict[int, Path], tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(whole[1], run)
+    before = (run / "results.jsonl").read_bytes()
+    processes = both("sparsejax.evaluate", str(run), second="--data.subsample 5")
+    errors = [process.communicate(timeout=200)[1] for process in processes]
+    assert [process.returncode for process in processes] == [1, 1], errors
+    assert all("the processes do not have the same sentences; start all" in e for e in errors)
+    assert (run / "results.jsonl").read_bytes() == before
+
+
+def test_it_goes_on_in_one_process(start: Start, whole: dict[int, Path], tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    processes = start(run, "--parallel.fsdp", "2")
+    reaches(run, 20, processes)
+    for process in processes:
+        process.kill()
+        process.communicate()
+    line = [sys.executable, "-m", "sparsejax.train", *WORDS, "--output", str(run)]
+    subprocess.run(line, check=True, capture_output=True, timeout=300)
+    assert "goes on after step" in (run / "log.txt").read_text()
+    masks, wanted = (load_file(path / "masks.safetensors") for path in (run, whole[1]))
+    assert {name: mask.tobytes() for name, mask in masks.items()} == {
+        name: mask.tobytes() for name, mask in wanted.items()
+    }
+    params, others = (load_file(path / "model/model.safetensors") for path in (run, whole[1]))
+    for name, value in others.items():  # rounded in another order
+        np.testing.assert_allclose(params[name], value, rtol=0, atol=1e-4, err_msg=name)
+
+
 @pytest.mark.parametrize("asked", [0, 1])
 def test_one_is_asked_to_stop(start: Start, tmp_path: Path, asked: int) -> None:
     run = tmp_path / "run"
@@ -195,12 +226,13 @@ def test_a_mistake_of_one_is_told_by_all(start: Start, tmp_path: Path) -> None:
     assert not (tmp_path / "run/results.jsonl").exists()
 
 
-def test_other_settings_are_refused(start: Start, tmp_path: Path) -> None:
-    processes = start(tmp_path / "run", second="--train.learning_rate 1e-4")
+@pytest.mark.parametrize("other", ["--data.alpha 0.5", "--model.dtype bfloat16"])
+def test_other_settings_are_refused(start: Start, tmp_path: Path, other: str) -> None:
+    processes = start(tmp_path / "run", second=other)
     errors = [process.communicate(timeout=200)[1] for process in processes]
     assert [process.returncode for process in processes] == [1, 1], errors
     for text in errors:
-        assert "process 1 has data or settings other than those of process 0" in text
+        assert "the processes do not have the same data and settings; start all" in text
 
 
 def test_a_disk_that_fails_ends_all(start: Start, tmp_path: Path) -> None:

@@ -238,6 +238,16 @@ def relabelled(parts: Mapping[str, Prepared], labels: Sequence[str]) -> dict[str
     }
 
 
+def digest(parts: Mapping[str, Prepared]) -> str:
+    """Of all pieces and labels, and which sentences and languages they are."""
+    found = hashlib.sha256()
+    for code, part in parts.items():
+        found.update(f"{code} {part.labels} ".encode())
+        for field in dataclasses.fields(Encoded):
+            found.update(np.ascontiguousarray(getattr(part.encoded, field.name)).data)
+    return found.hexdigest()
+
+
 def _renamed(ids: np.ndarray, old: Sequence[str], new: Sequence[str]) -> np.ndarray:
     if list(old) == list(new):
         return ids

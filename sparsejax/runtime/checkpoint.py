@@ -78,7 +78,9 @@ class Checkpoints:
         absl.logging.set_verbosity(absl.logging.FATAL)
         logging.getLogger("asyncio").setLevel(logging.CRITICAL)
         alone = ocp.options.MultiprocessingOptions(
-            active_processes={0}, barrier_sync_key_prefix="first"
+            primary_host=jax.process_index(),
+            active_processes={jax.process_index()},
+            barrier_sync_key_prefix="first",
         )
         handler = ocp.StandardCheckpointHandler(multiprocessing_options=alone)
         self._writer = ocp.AsyncCheckpointer(handler, multiprocessing_options=alone)
@@ -95,10 +97,11 @@ class Checkpoints:
         Raises:
           UserError: this checkpoint, or the one before, cannot be written.
         """
-        state = parallel.to_host(state)
+        self.wait()
+        if jax.process_count() > 1:
+            state = parallel.to_host(state)
         if not self._first:
             return
-        self.wait()
         self._pending = about
         temporary = self._directory / f".{about.step}"
         try:

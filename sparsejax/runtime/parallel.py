@@ -8,7 +8,9 @@ calls the first one replication and the second one full sharding.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any, TypeVar
 
@@ -21,6 +23,7 @@ from jax.sharding import PartitionSpec as P
 
 from sparsejax.data.packing import Packed
 from sparsejax.errors import UserError
+from sparsejax.runtime import processes
 
 T = TypeVar("T")
 
@@ -115,6 +118,8 @@ def batch(packed: Packed, numbers: np.ndarray, size: int, mesh: Mesh) -> dict[st
       mesh: the devices.
     """
     sharding, shape = rows(mesh), (size, packed.tokens.shape[1])
+    if mesh.size == 1:
+        return jax.device_put(packed.batch(numbers, size), sharding)
     shares: dict[int, dict[str, np.ndarray]] = {}
 
     def share(name: str, where: tuple[slice, ...]) -> np.ndarray:
@@ -144,9 +149,17 @@ def to_host(tree: Any) -> Any:
         if not (value.is_fully_addressable or value.is_fully_replicated):
             sharding: Any = value.sharding
             value = jax.jit(_same, out_shardings=whole(sharding.mesh))(value)
-        return np.array(value) if jax.process_index() == 0 else None
+        return np.array(value) if processes.is_first() else None
 
     return jax.tree.map(one, tree)
+
+
+def on_host() -> AbstractContextManager[Any]:
+    """Within, what is computed from arrays of the host is computed there, where JAX has its CPU."""
+    try:
+        return jax.default_device(jax.local_devices(backend="cpu")[0])
+    except RuntimeError:
+        return nullcontext()
 
 
 def _same(value: jax.Array) -> jax.Array:
@@ -165,7 +178,7 @@ def from_first(tree: Any) -> Any:
     def one(value: np.ndarray) -> np.ndarray:
         # As bytes: what is broadcast is summed up, and -0.0 would come out as 0.0.
         raw = np.frombuffer(np.ascontiguousarray(value).tobytes(), np.uint8)
-        sent = np.asarray(multihost_utils.broadcast_one_to_all(raw))
+        sent = np.asarray(multihost_utils.broadcast_one_to_all(raw, is_source=processes.is_first()))
         return np.frombuffer(sent.tobytes(), value.dtype).reshape(value.shape)
 
     return jax.tree.map(one, tree)
@@ -198,17 +211,16 @@ def in_turn(tree: T) -> T:
     return tree
 
 
-def check_same(digest: str, what: str) -> None:
-    """Raises a UserError, in every process, if the processes do not have the same digest.
+def check_same(text: str, what: str) -> None:
+    """Raises a UserError, in every process, if the processes do not have the same text.
 
     Args:
-      digest: hexadecimal.
-      what: in words.
+      text: of any length.
+      what: it says, in words.
     """
     if jax.process_count() == 1:
         return
-    mine = np.frombuffer(bytes.fromhex(digest), np.uint8)
+    mine = np.frombuffer(hashlib.sha256(text.encode()).digest(), np.uint8)
     found = np.asarray(multihost_utils.process_allgather(mine))
-    others = np.flatnonzero((found != found[0]).any(axis=1))
-    if others.size:
-        raise UserError(f"process {others[0]} has {what} other than those of process 0")
+    if (found != found[0]).any():
+        raise UserError(f"the processes do not have the same {what}; start all of them alike")

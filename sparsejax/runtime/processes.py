@@ -10,6 +10,7 @@ import atexit
 import contextlib
 import json
 import os
+import socket
 import sys
 import threading
 import time
@@ -17,24 +18,27 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
+from jax._src import distributed  # as Orbax does: JAX has no public way to its store
 
 from sparsejax.config import ParallelConfig
 from sparsejax.errors import STOPPED, Stopped, UserError
 
 BEAT = 2.0  # seconds between signs of life
-SILENCE = 40.0  # seconds without one, after which a process is taken for dead
+SILENCE = 30.0  # seconds without one, after which a process is taken for dead
 GRACE = 5.0  # seconds in which a process can end by itself what another one has ended
+PATIENCE = 300.0  # seconds for the first process to answer; as long as JAX waits for the others
 HEARTBEAT = 60  # seconds after which JAX itself ends the processes, with a longer text
 
 _AGAIN = "start all processes again with --resume auto"
-# How what JAX raises begins to say that a process with which it communicates is gone.
-_GONE = ("Gloo", "NCCL", "onnection closed", "onnection reset", "UNAVAILABLE", "Socket closed",
+# Of what JAX raises where processes cannot communicate, as when one of them is gone.
+_SIGNS = ("Gloo", "NCCL", "onnection closed", "onnection reset", "UNAVAILABLE", "Socket closed",
          "oordination service", "DEADLINE_EXCEEDED")  # fmt: skip
 
 
 def is_first() -> bool:
     """Whether this is the process that writes."""
-    return jax.process_index() == 0
+    # By the number that JAX was started with: that of a TPU's own could be another one.
+    return bool(distributed.global_state.process_id == 0)
 
 
 def wait_for_all(what: str) -> None:
@@ -54,7 +58,7 @@ def joined(config: ParallelConfig) -> Iterator[None]:
 
     Raises:
       UserError: the others cannot be found.
-      Stopped: one of them is gone, without having said why; all can go on from the last checkpoint.
+      Stopped: the first one does not answer.
     """
     _prepare_cpu(config)
     if not _initialize(config):
@@ -66,15 +70,11 @@ def joined(config: ParallelConfig) -> Iterator[None]:
         yield
         watch.stop()
     except BaseException as error:
-        gone = _names_a_process_that_is_gone(error)
-        if gone is None:
-            watch.announce(error)
-            raise
-        # If it could say why it ended, the watch has heard of it and ends this process meanwhile.
-        time.sleep(2 * GRACE)
-        told = Stopped(f"another process is gone ({gone}); {_AGAIN}")
-        watch.announce(told)
-        raise told from None
+        if _may_come_from_others(error):
+            # If one of them has ended or is gone, the watch ends this process meanwhile.
+            time.sleep(SILENCE + 2 * GRACE)
+        watch.announce(error)
+        raise
     jax.distributed.shutdown()
 
 
@@ -120,6 +120,8 @@ def _initialize(config: ParallelConfig) -> bool:
         }
     elif _one_on_each_node(os.environ):
         words["local_device_ids"] = []  # and not the one of its number on the node
+    if config.processes is not None:
+        _find_first(str(config.coordinator), config)
     try:
         jax.distributed.initialize(**words)
     except (ValueError, RuntimeError) as error:
@@ -131,6 +133,26 @@ def _initialize(config: ParallelConfig) -> bool:
     return jax.process_count() > 1
 
 
+def _find_first(address: str, config: ParallelConfig) -> None:
+    """Waits for the first process: JAX would do so without a word, and abort this one in the end.
+
+    Raises:
+      Stopped: it does not answer.
+    """
+    sys.stderr.write(f"process {config.process} of {config.processes}, the first at {address}\n")
+    host, _, port = address.rpartition(":")
+    until = time.monotonic() + PATIENCE
+    while config.process != 0:
+        with contextlib.suppress(OSError), socket.create_connection((host, int(port)), 5):
+            return
+        if time.monotonic() > until:
+            raise Stopped(
+                f"parallel.coordinator: nobody has answered at {address} for {PATIENCE:.0f} s; "
+                f"look whether process 0 runs there, then {_AGAIN}"
+            )
+        time.sleep(0.5)
+
+
 def _one_on_each_node(environment: Mapping[str, str]) -> bool:
     tasks = environment.get("SLURM_STEP_NUM_TASKS")
     return tasks is not None and tasks == environment.get("SLURM_STEP_NUM_NODES")
@@ -140,11 +162,9 @@ def _first_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
 
 
-def _names_a_process_that_is_gone(error: BaseException) -> str | None:
-    if isinstance(error, (ValueError, RuntimeError)):  # of XLA
-        line = _first_line(error)
-        return line if any(sign in line for sign in _GONE) else None
-    return None
+def _may_come_from_others(error: BaseException) -> bool:
+    of_jax = isinstance(error, (ValueError, RuntimeError))
+    return of_jax and any(sign in str(error) for sign in _SIGNS)
 
 
 class _Watch(threading.Thread):
@@ -152,10 +172,8 @@ class _Watch(threading.Thread):
 
     def __init__(self) -> None:
         super().__init__(name="processes", daemon=True)
-        from jax._src import distributed  # as Orbax does: JAX has no public way to its store
-
         self.client: Any = distributed.global_state.client
-        self.me, self.all = jax.process_index(), range(jax.process_count())
+        self.me, self.all = distributed.global_state.process_id, range(jax.process_count())
         self.stopped = threading.Event()
         self.seen: dict[str, tuple[str, float]] = {}
 

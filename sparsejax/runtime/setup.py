@@ -15,7 +15,7 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
-from sparsejax import prune
+from sparsejax import config_files, prune
 from sparsejax.config import Config
 from sparsejax.data import languages, mixing, packing, preparation, seen, sources, tokenization
 from sparsejax.data.packing import Packed
@@ -55,19 +55,14 @@ class Setup:
 
     def data_digest(self) -> str:
         """Of everything that is learned and everything that is scored."""
-        found = hashlib.sha256()
-        for parts in (self.train, self.test, self.dev):
-            for code, part in parts.items():
-                found.update(f"{code} {self.labels} ".encode())
-                for field in dataclasses.fields(Encoded):
-                    found.update(np.ascontiguousarray(getattr(part.encoded, field.name)).data)
-        return found.hexdigest()
+        digests = [preparation.digest(parts) for parts in (self.train, self.test, self.dev)]
+        return hashlib.sha256(f"{digests} {self.labels}".encode()).hexdigest()
 
-    def digest(self, config: Config) -> str:
-        """Of what all processes of a run must have alike; paths may differ."""
-        settings = (config.train, dataclasses.replace(config.prune, masks=None), config.seed)
+    def alike(self, config: Config) -> str:
+        """What all processes of a run must have alike; paths may differ."""
+        settings = config_files.digest(config_files.without_paths(config))
         text = f"{settings} {self.model} {self.rows} {self.total} {self.mesh.shape}"
-        return hashlib.sha256(f"{self.data_digest()} {text}".encode()).hexdigest()
+        return f"{self.data_digest()} {text}"
 
     @property
     def padded_rows(self) -> int:

@@ -31,6 +31,11 @@ class Stop:
         if self.requested:
             raise Stopped(f"stopped by {self.requested}")
 
+    def finished(self) -> None:
+        """From now on a signal is ignored: what is left to do is no work that could be stopped."""
+        self.check()
+        self._waits = True
+
     @contextlib.contextmanager
     def after_the_step(self) -> Iterator[None]:
         """Within, a signal only sets `requested`; elsewhere it raises `Stopped`."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import socket
+
 import jax
 import pytest
 
 from sparsejax.config import Config, ParallelConfig
 from sparsejax.config_checks import validate
-from sparsejax.errors import UserError
+from sparsejax.errors import Stopped, UserError
 from sparsejax.runtime import processes
 
 
@@ -49,6 +51,22 @@ def test_one_process_needs_no_one() -> None:
         processes.wait_for_all("nobody")
 
 
+def test_nobody_answers(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(processes, "PATIENCE", 1.0)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))  # and does not listen
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+        config = ParallelConfig(address, processes=2, process=1)
+        with (
+            pytest.raises(Stopped, match=rf"nobody has answered at {address} for 1 s; look"),
+            processes.joined(config),
+        ):
+            pass
+    assert capsys.readouterr().err == f"process 1 of 2, the first at {address}\n"
+
+
 def test_devices_cannot_be_emulated_too_late() -> None:
     jax.devices()
     with (
@@ -62,10 +80,14 @@ def test_devices_cannot_be_emulated_too_late() -> None:
     ("parallel", "message"),
     [
         (ParallelConfig("here"), "parallel.coordinator: 'here' is not HOST:PORT, auto, cluster or"),
+        (
+            ParallelConfig("here:65536", 1, 0),
+            "'here:65536' is not HOST:PORT, auto, cluster or",
+        ),
         (ParallelConfig("here:1"), "'here:1' needs --parallel.processes and --parallel.process"),
         (ParallelConfig("here:1", 2), "'here:1' needs --parallel.processes and --parallel.process"),
-        (ParallelConfig("auto", 2, 0), "'auto' needs no parallel.processes nor parallel.process"),
-        (ParallelConfig(None, 2, 0), "None needs no parallel.processes nor parallel.process"),
+        (ParallelConfig("auto", 2, 0), "auto needs no parallel.processes nor parallel.process"),
+        (ParallelConfig(None, 2, 0), "none needs no parallel.processes nor parallel.process"),
         (ParallelConfig("here:1", 2, 2), "parallel.process: 2 is not below parallel.processes 2"),
         (ParallelConfig("here:1", 0, 0), "parallel.processes: 0 is not at least 1"),
         (ParallelConfig(fsdp=0), "parallel.fsdp: 0 is not at least 1"),

@@ -93,6 +93,13 @@ def test_once_asked_no_step_is_begun() -> None:
             stop.check()
 
 
+def test_what_is_finished_cannot_be_stopped() -> None:
+    with stopping.listening() as stop:
+        stop.finished()
+        signal.raise_signal(signal.SIGTERM)
+    assert stop.requested == "SIGTERM"
+
+
 def test_other_threads_change_nothing() -> None:
     before, found = signal.getsignal(signal.SIGTERM), []
 
