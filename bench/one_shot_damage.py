@@ -41,18 +41,18 @@ def main() -> None:
     import numpy as np
 
     from sparsejax import prune
-    from sparsejax.config import DataConfig, PruneConfig, TrainConfig
+    from sparsejax.config import Config, DataConfig, PruneConfig, TrainConfig
     from sparsejax.data import mixing, packing, preparation, sources, tokenization
     from sparsejax.models import bert, huggingface
     from sparsejax.ner import evaluation, tagging
-    from sparsejax.runtime import host_memory, parallel, steps
+    from sparsejax.runtime import host_memory, optimization, parallel, steps
 
     if jax.default_backend() == "cpu":
         host_memory.keep_freed_memory()
     data = DataConfig(dir=str(args.shared / "data/panx"), length=128)
     checkpoint = args.shared / "models/e5-small-39"
     tokenizer = tokenization.load_tokenizer(checkpoint)
-    head_key, dropout_key = jax.random.split(jax.random.key(args.seed))
+    head_key = jax.random.split(jax.random.key(args.seed))[0]
     sentences, test = (
         preparation.prepare(sources.parts(data, split, LANGUAGES), tokenizer, data, limit)
         for split, limit in (("train", args.sentences), ("test", 200))
@@ -69,13 +69,15 @@ def main() -> None:
     # A schedule that starts on the step after the last: scores are learned, nothing is pruned.
     learning = TrainConfig(learning_rate=1e-4, warmup=0.0, decay="constant")
     pruning = PruneConfig(method="movement", begin=1.0, end=1.0)
-    tx = steps.optimizer(learning, pruning, model, total + 2)
+    settings = Config(train=learning, prune=pruning, seed=args.seed)
+    program = optimization.program(settings, model)
+    values = optimization.numbers(settings, total + 2)
     params = jax.tree.map(jnp.asarray, params)
-    state = steps.initial(params, tx)
-    step = steps.make_train_step(steps.make_gradient(model, "float32", dropout_key), tx, "stop")
+    state = steps.initial(program, params, values)
+    step = steps.make_train_step(program)
     orders = mixing.concatenation(len(packed.tokens), args.epochs, args.seed)
     for i, numbers in enumerate(packing.batches(rows, orders), start=1):
-        state, step_metrics = step(state, packed.batch(numbers, rows))
+        state, step_metrics = step(state, packed.batch(numbers, rows), values)
         if i % max(1, total // 10) == 0:
             print(f"step {i}/{total}  loss {float(step_metrics['loss']):.3f}", flush=True)
 

@@ -37,9 +37,9 @@ import numpy as np
 import optax
 
 from sparsejax import prune
-from sparsejax.config import PruneConfig, TrainConfig
+from sparsejax.config import Config, PruneConfig
 from sparsejax.models import bert
-from sparsejax.runtime import host_memory, steps
+from sparsejax.runtime import host_memory, optimization, steps
 
 SLOW = 10  # seconds
 TARGETS = prune.ENCODER_KERNELS
@@ -267,11 +267,11 @@ def memory(params: Any, n_params: int, n_targets: int) -> dict[str, Any]:
 def train_step(config: bert.BertConfig, rows: int) -> list[float]:
     """Milliseconds of steps of the dense model: forward, backward, clipping, AdamW."""
     params = jax.jit(lambda: bert.init(config, jax.random.key(0)))()
-    tx = steps.optimizer(TrainConfig(), PruneConfig(method="none"), config, 100)
-    state = jax.jit(lambda params: steps.initial(params, tx))(params)
-    step = steps.make_train_step(
-        steps.make_gradient(config, "float32", jax.random.key(1)), tx, "stop"
-    )
+    settings = Config(prune=PruneConfig(method="none"))
+    program = optimization.program(settings, config)
+    numbers = jax.tree.map(jnp.asarray, optimization.numbers(settings, 100))
+    state = jax.jit(lambda params: steps.initial(program, params, numbers))(params)
+    step = steps.make_train_step(program)
     rng = np.random.default_rng(0)
     shape = (rows, LENGTH)
     batch = {
@@ -283,7 +283,7 @@ def train_step(config: bert.BertConfig, rows: int) -> list[float]:
     ms = []
     for _ in range(TRAIN_STEPS + 1):
         began = time.perf_counter()
-        state, metrics = step(state, batch)
+        state, metrics = step(state, batch, numbers)
         jax.block_until_ready((state, metrics))
         ms.append(1e3 * (time.perf_counter() - began))
     return ms[1:]  # the first one compiles

@@ -34,7 +34,7 @@ def measure(job: Any, step: Any, state: Any, rows: int, seconds: float) -> tuple
     tokens, began, ends = 0, 0.0, 0.0
     for i, numbers in enumerate(packing.batches(rows, orders)):
         batch = parallel.batch(job.packed, numbers, size, job.mesh)
-        state, metrics = parallel.in_turn(step(state, batch))
+        state, metrics = parallel.in_turn(step(state, batch, job.numbers))
         if i < 3:  # the first compiles, and the next ones may wait for it
             jax.block_until_ready(metrics)
             began = time.perf_counter()
@@ -64,10 +64,10 @@ def main() -> None:
     from sparsejax.runtime import guards, logging, parallel, processes, setup, steps
 
     with processes.joined(config.parallel):
-        job = setup.prepare(setup.with_languages(config), logging.Log())
-        gradient = steps.make_gradient(job.model, config.model.dtype, job.dropout_key, job.mesh)
+        config = setup.with_languages(config)
+        job = setup.prepare(config, setup.read(config, logging.Log()))
         shardings = jax.tree.map(lambda leaf: leaf.sharding, job.state), parallel.whole(job.mesh)
-        step = steps.make_train_step(gradient, job.tx, config.train.nonfinite, shardings)
+        step = steps.make_train_step(job.program, shardings, job.masks)
         state, found = job.state, []
         for rows in args.rows:
             rates: list[float] = []

@@ -51,10 +51,10 @@ def sparsejax_side(shared: Path, seconds: float, method: str) -> dict[str, float
     import jax.numpy as jnp
     import numpy as np
 
-    from sparsejax.config import PruneConfig, TrainConfig
+    from sparsejax.config import Config, PruneConfig, TrainConfig
     from sparsejax.data import mixing, packing, tokenization
     from sparsejax.models import bert, huggingface
-    from sparsejax.runtime import host_memory, steps
+    from sparsejax.runtime import host_memory, optimization, steps
 
     if jax.default_backend() == "cpu":
         host_memory.keep_freed_memory()
@@ -70,15 +70,17 @@ def sparsejax_side(shared: Path, seconds: float, method: str) -> dict[str, float
     rows = packing.rows_per_step(packed, len(encoded.words), BATCH)
     # The schedule spans 100 steps, so that mask updates are among the steps that are timed.
     pruning = PruneConfig(method=method, sparsity=0.9, begin=0.0, end=1.0, interval=10)
-    tx = steps.optimizer(TrainConfig(learning_rate=1e-4), pruning, config, 100)
+    settings = Config(train=TrainConfig(learning_rate=1e-4), prune=pruning)
+    program = optimization.program(settings, config)
+    values = jax.tree.map(jnp.asarray, optimization.numbers(settings, 100))
     params = jax.tree.map(jnp.asarray, params)
-    state = steps.initial(params, tx)
-    step = steps.make_train_step(steps.make_gradient(config, "float32", key), tx, "stop")
+    state = steps.initial(program, params, values)
+    step = steps.make_train_step(program)
     orders = mixing.concatenation(len(packed.tokens), 10**6, 0)
     count = pieces = 0
     for numbers in packing.batches(rows, orders):
         batch = packed.batch(numbers, rows)
-        state, metrics = step(state, batch)
+        state, metrics = step(state, batch, values)
         count += 1
         if count <= WARMUP:
             jax.block_until_ready(metrics)

@@ -151,3 +151,34 @@ class EvaluateConfig:
     seed: int = 0  # Seed of the replacements
     write: str | None = None  # Directory for the replaced sentences, as TSV and side by side
     against: str | None = None  # Another run: the sentences on which the two differ
+
+
+@dataclass(frozen=True)
+class SlurmConfig:
+    """The jobs of --executor slurm: each is a worker, on one node, that does run after run."""
+
+    workers: int = 4  # How many
+    partition: str | None = None  # None: SLURM's default
+    account: str | None = None  # That pays for them
+    minutes: int = 240  # After which a job is requeued, if there is more to do
+    gpus: int = 1  # Of each worker; 0: none
+    cpus: int = 8  # Of each worker
+    memory: int | None = None  # GB of each worker; none: SLURM's default
+    setup: tuple[str, ...] = ()  # Shell commands before it starts, such as "module load cuda"
+
+
+@dataclass(frozen=True)
+class SweepConfig:
+    """How a grid is worked through; data, model and so on are for all of its runs."""
+
+    output: str | None = None  # Directory of the grid; none: runs/<name of the file>
+    dry_run: bool = False  # List the runs, with an estimate of time, and do none
+    executor: Literal["local", "slurm"] = "local"  # This process, or a job array of workers
+    accept_changes: bool = False  # Go on with a grid whose file has changed since it was started
+    retry: bool = False  # Begin again runs that failed
+    slurm: SlurmConfig = field(default_factory=SlurmConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    prune: PruneConfig = field(default_factory=PruneConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)

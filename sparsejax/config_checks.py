@@ -119,12 +119,12 @@ _RANGES: tuple[tuple[Callable[[Any], object], str, str], ...] = (
     (
         lambda value: value >= 0,
         "at least 0",
-        "train.weight_decay prune.penalty checkpoint.keep parallel.process",
+        "train.weight_decay prune.penalty checkpoint.keep parallel.process slurm.gpus",
     ),
     (
         lambda value: value >= 1,
         "at least 1",
-        "parallel.processes parallel.fsdp parallel.cpu_devices",
+        "parallel.processes parallel.fsdp parallel.cpu_devices slurm.workers slurm.minutes",
     ),
     (
         lambda value: value > 0,
@@ -140,6 +140,7 @@ _RANGES: tuple[tuple[Callable[[Any], object], str, str], ...] = (
         "at least 1",
         "data.train_sentences data.eval_sentences data.processes",
     ),
+    (lambda value: value >= 1, "at least 1", "slurm.cpus slurm.memory"),
     (lambda value: value >= 1, "at least 1", "model.layers model.width model.heads"),
     (lambda value: value >= 1, "at least 1", "model.intermediate prune.interval checkpoint.every"),
     (lambda value: value >= 1, "at least 1", "train.epochs train.batch_size train.log_every"),
@@ -151,6 +152,7 @@ _RANGES: tuple[tuple[Callable[[Any], object], str, str], ...] = (
     (
         lambda value: value.strip(),
         "a name",
-        "model.path model.hub output prune.masks train.wandb parallel.coordinator write against",
+        "model.path model.hub output prune.masks train.wandb parallel.coordinator write against "
+        "slurm.partition slurm.account",
     ),
 )

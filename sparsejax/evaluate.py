@@ -28,7 +28,13 @@ if TYPE_CHECKING:
     from sparsejax.runtime.logging import Log
 
 
-def run(directory: Path, trained: Config, data: DataConfig, config: EvaluateConfig) -> None:
+def run(
+    directory: Path,
+    trained: Config,
+    data: DataConfig,
+    config: EvaluateConfig,
+    log: Log | None = None,
+) -> None:
     """Scores on the sentences as they are, then with entities replaced, then the comparison.
 
     Args:
@@ -36,6 +42,7 @@ def run(directory: Path, trained: Config, data: DataConfig, config: EvaluateConf
       trained: its configuration.
       data: the sentences to evaluate on, see `data_of`.
       config: what is asked for.
+      log: where it is not to be printed.
 
     Raises:
       UserError: a mistake in the configuration, the run or the data.
@@ -51,7 +58,7 @@ def run(directory: Path, trained: Config, data: DataConfig, config: EvaluateConf
         host_memory.keep_freed_memory()
     # Of several processes only the first one writes.
     first = processes.is_first()
-    log = logging.Log(quiet=not first)
+    log = log or logging.Log(quiet=not first)
     table = languages.table(data.language_table)
     parts = sources.parts(data, config.split, sources.eval_languages(data, config.split))
     known = seen.load(directory / "seen.safetensors")

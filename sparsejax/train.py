@@ -23,11 +23,16 @@ if TYPE_CHECKING:
     from sparsejax.data.preparation import Prepared
     from sparsejax.ner.tagging import Tagged
     from sparsejax.runtime.logging import Log
-    from sparsejax.runtime.setup import Setup
+    from sparsejax.runtime.setup import LastData, Setup
     from sparsejax.runtime.steps import TrainState
 
 
-def run(config: Config, stop: stopping.Stop | None = None) -> Path:
+def run(
+    config: Config,
+    stop: stopping.Stop | None = None,
+    log: Log | None = None,
+    data: LastData | None = None,
+) -> Path:
     """One run from the data to the saved tagger; returns its directory.
 
     In this order: what can be refused at once, the data and the model, the state (of the run that
@@ -37,6 +42,8 @@ def run(config: Config, stop: stopping.Stop | None = None) -> Path:
     Args:
       config: the run. Other processes are found by `processes.joined`, not here.
       stop: whether the process is asked to stop.
+      log: of the run, where it is not to be printed.
+      data: of earlier runs of this process.
 
     Raises:
       UserError: a mistake in the configuration, the data or the model, a disk that is full, a loss
@@ -58,14 +65,14 @@ def run(config: Config, stop: stopping.Stop | None = None) -> Path:
     config = setup.with_languages(config)
     config_checks.validate(config)
     check_wandb(config)
-    log = logging.Log(quiet=not first)
+    log = log or logging.Log(quiet=not first)
     goes_on = config.resume == "auto" and run_directory.holds_run(config.output)
     if parallel.number_of_first(goes_on and is_finished(config) if first else 0):
         log(f"{config.output} is finished already")
         return Path(str(config.output))
 
     stop = stop or stopping.Stop()
-    job = setup.prepare(config, log)
+    job = setup.prepare(config, (data or setup.LastData()).read(config, log))
     parallel.check_same(job.alike(config), "data and settings")
     stop.check()
     directory, file = Path(config.output or "runs"), cast(TextIO, io.StringIO())
@@ -74,8 +81,10 @@ def run(config: Config, stop: stopping.Stop | None = None) -> Path:
     if first and not goes_on:
         config_files.save(config_files.settled(config), directory / "config.yaml")
     with log.kept(file):
-        log(f"{job.sentences:,} sentences in {len(job.train)} languages, {job.rows} rows a step: "
-            f"{packing.describe(job.packed)}")  # fmt: skip
+        log(
+            f"{job.data.sentences:,} sentences in {len(job.data.train)} languages, "
+            f"{job.rows} rows a step: {packing.describe(job.packed)}"
+        )
         if job.mesh.size > 1:
             log(f"{parallel.describe(job.mesh)}, {job.padded_rows // job.mesh.size} rows on each")
         for note in job.notes:
@@ -132,30 +141,24 @@ def fit(
     import numpy as np
 
     from sparsejax.data import packing
-    from sparsejax.runtime import guards, metrics, parallel, processes, pruning, steps
+    from sparsejax.runtime import guards, metrics, parallel, processes, steps
     from sparsejax.runtime.checkpoint import About, Checkpoints
 
     checkpoints = Checkpoints(directory / "checkpoints", config.checkpoint.keep)
-    about = partial(About, config=config_files.digest(config), data=job.data_digest())
+    about = partial(About, config=config_files.digest(config), data=job.data.digest())
     state, done = job.state, 0
     if newest := checkpoints.newest(about(0), lambda text: log(f"note: {text}")):
         state, done = checkpoints.replace(state, newest), newest
         log(f"goes on after step {done} of {job.total}")
 
-    gradient = steps.make_gradient(job.model, config.model.dtype, job.dropout_key, job.mesh)
     shardings = jax.tree.map(lambda leaf: leaf.sharding, state), parallel.whole(job.mesh)
-    train_step = steps.make_train_step(gradient, job.tx, config.train.nonfinite, shardings)
-    rate = steps.learning_rate(config.train, config.train.learning_rate, job.total)
+    train_step = steps.make_train_step(job.program, shardings, job.masks)
+    read = steps.make_read(job.program)
     score = scorer(config, job)
-
-    @jax.jit
-    def read(state: TrainState, asked: jax.Array) -> dict[str, jax.Array]:
-        sparsity = pruning.sparsity(state.opt_state)
-        return {"learning_rate": rate(state.step - 1), "sparsity": sparsity, "stop": asked.any()}
 
     def logged(state: TrainState) -> dict[str, jax.Array]:
         asked = parallel.by_device(stop.requested is not None, job.mesh)
-        return parallel.in_turn(read(state, asked))
+        return parallel.in_turn(read(state, asked, job.numbers))
 
     def batch(numbers: np.ndarray) -> dict[str, jax.Array]:
         return parallel.batch(job.packed, numbers, job.padded_rows, job.mesh)
@@ -174,7 +177,7 @@ def fit(
         try:
             with stop.after_the_step(), memory():
                 for numbers in packing.batches(job.rows, job.orders(), skip=done):
-                    state, values = parallel.in_turn(train_step(state, batch(numbers)))
+                    state, values = parallel.in_turn(train_step(state, batch(numbers), job.numbers))
                     meter.step(values, int(pieces[numbers].sum()), partial(logged, state))
                     # Several processes stop after the same step: one for which all have the news.
                     stops = meter.stop if jax.process_count() > 1 else stop.requested is not None
@@ -191,7 +194,7 @@ def fit(
             numbers = next(packing.batches(job.rows, job.orders(), skip=int(state.step)))
             path = directory / "nonfinite.safetensors"
             with memory():
-                error = guards.not_finite(state, batch(numbers), gradient, rate(state.step), path)
+                error = guards.not_finite(state, batch(numbers), job.program, job.numbers, path)
             raise error from None
         finally:
             checkpoints.wait()
@@ -218,13 +221,13 @@ def scorer(config: Config, job: Setup) -> Callable[[TrainState, int], float | No
 
     begin = pruning.final_step(config.prune, job.total)
     tag = tagger(config, job)
-    everything = {code: np.ones(len(p.encoded.words), bool) for code, p in job.dev.items()}
+    everything = {code: np.ones(len(p.encoded.words), bool) for code, p in job.data.dev.items()}
 
     def score(state: TrainState, step: int) -> float | None:
-        if not job.dev or step < begin:
+        if not job.data.dev or step < begin:
             return None
-        predicted = tag(state, job.dev)
-        found = evaluation.on(job.dev, predicted, job.labels, everything)["macro"]["f1"]
+        predicted = tag(state, job.data.dev)
+        found = evaluation.on(job.data.dev, predicted, job.data.labels, everything)["macro"]["f1"]
         return None if found is None else float(found)
 
     return score
@@ -242,7 +245,7 @@ def tagger(
     def tag(state: TrainState, parts: Mapping[str, Prepared]) -> dict[str, Tagged]:
         params = prune.effective_params(state.params, state.opt_state)
         encoded = {code: part.encoded for code, part in parts.items()}
-        pad = job.tokenizer.pad_token_id
+        pad = job.data.tokenizer.pad_token_id
         return tagging.tag(predict, params, encoded, config.data.length, pad, job.mesh)
 
     return tag
@@ -267,7 +270,15 @@ def finish(
     from sparsejax.data import seen
     from sparsejax.models import huggingface
     from sparsejax.ner import evaluation
-    from sparsejax.runtime import parallel, processes, pruning, results, run_directory, tables
+    from sparsejax.runtime import (
+        counts,
+        parallel,
+        processes,
+        pruning,
+        results,
+        run_directory,
+        tables,
+    )
     from sparsejax.runtime.checkpoint import Checkpoints
 
     first, kept = processes.is_first(), state
@@ -277,31 +288,33 @@ def finish(
         with parallel.on_host():  # no one device need have room for all
             audit = pruning.audit(config.prune, job.model, kept.params, kept.opt_state, job.total)
             params = prune.effective_params(kept.params, kept.opt_state)
-    predicted = tagger(config, job)(state, job.test)
+    predicted = tagger(config, job)(state, job.data.test)
     if not first:
         stop.finished()
         processes.wait_for_all("finished")
         return
     stop.check()
-    clean = evaluation.is_clean(job.test, job.known)
-    scores = evaluation.evaluate(job.test, predicted, job.labels, job.table, clean)
+    clean = evaluation.is_clean(job.data.test, job.data.known)
+    scores = evaluation.evaluate(job.data.test, predicted, job.data.labels, job.data.table, clean)
 
     run_directory.write_directory(
         directory / "model",
-        lambda path: huggingface.save(path, params, job.model, job.labels, job.tokenizer),
+        lambda path: huggingface.save(path, params, job.model, job.data.labels, job.data.tokenizer),
     )
     stop.check()
-    seen.save(job.known, directory / "seen.safetensors")
+    seen.save(job.data.known, directory / "seen.safetensors")
     if prune.is_pruning(kept.opt_state):
         prune.write_masks(directory / "masks.safetensors", prune.masks_of(kept.opt_state))
-    setting = results.setting(config_files.settled(config).data, job.test, "test")
+    setting = results.setting(config_files.settled(config).data, job.data.test, "test")
+    by_sentence = evaluation.by_sentence(job.data.test, predicted, job.data.labels)
+    counts.write(directory / "counts.safetensors", by_sentence, setting)
     about = {"schema": results.SCHEMA, "kind": "sparsity", "step": step}
     results.write(
         directory / "results.jsonl", [*(setting | row for row in scores), about | audit.to_dict()]
     )
     if not config.checkpoint.keep:
         Checkpoints(directory / "checkpoints", 0).clear()
-    log(tables.scores(scores, job.table), tables.sparsity(audit))
+    log(tables.scores(scores, job.data.table), tables.sparsity(audit))
     log(f"saved in {directory}: the tagger in model/, scores in results.jsonl")
     stop.finished()
     processes.wait_for_all("finished")

@@ -45,6 +45,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_directory_is_complete(finished: Path) -> None:
     names = {"config.yaml", "metrics.jsonl", "results.jsonl", "log.txt", "model"}
     names |= {"masks.safetensors", "seen.safetensors", "checkpoints", "tensorboard"}
+    names.add("counts.safetensors")
     assert {path.name for path in finished.iterdir()} == names
     assert load(finished / "config.yaml") == TINY
     log = (finished / "log.txt").read_text("utf-8")

@@ -147,6 +147,20 @@ def on(
     return rows | averages
 
 
+def by_sentence(
+    gold: Mapping[str, Prepared], predicted: Mapping[str, Tagged], labels: Sequence[str]
+) -> dict[str, np.ndarray]:
+    """By language, uint16 [sentences, 3]: correct, predicted and gold entities of each sentence."""
+    counts = {}
+    for code, part in gold.items():
+        lengths = part.encoded.words
+        first, second = (
+            spans(ids, lengths, labels) for ids in (gold_ids(part), predicted[code].ids)
+        )
+        counts[code] = scoring.by_sentence(first, second, len(lengths))
+    return counts
+
+
 def is_clean(gold: Mapping[str, Prepared], seen: Seen) -> dict[str, np.ndarray]:
     """By language, bool [sentences]: the words of this sentence are no training sentence's."""
     return {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -30,9 +31,11 @@ class Tagged(NamedTuple):
     confidence: np.ndarray  # float32 [words]: probability of that label
 
 
+@functools.cache
 def make_predict(config: bert.BertConfig, dtype: str, mesh: Mesh) -> Predict:
     """The compiled prediction: (params, batch) -> label ids int32, probabilities float32.
 
+    It is made once for each model and mesh, so that a second tagger of them compiles nothing.
     Both are [rows, length], and whole on every device, so that every process reads all of them.
     """
 

@@ -13,16 +13,25 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
 from jax.sharding import Mesh
 
+from sparsejax import prune
 from sparsejax.config import Config
 from sparsejax.data.packing import Packed
 from sparsejax.errors import UserError
 from sparsejax.models import bert, huggingface
 from sparsejax.models.bert import BertConfig
 from sparsejax.ner import tagging
-from sparsejax.runtime import chips, collectives, libtpu, parallel, pruning, setup, steps
+from sparsejax.runtime import (
+    chips,
+    collectives,
+    libtpu,
+    optimization,
+    parallel,
+    pruning,
+    setup,
+    steps,
+)
 from sparsejax.runtime.libtpu import HERE
 
 LABELS = 7  # of WikiAnn: O, and B and I of three types
@@ -138,9 +147,9 @@ def report(config: Config, topology: str, rows: int | None) -> Report:
     memory = int(chip.memory) if chip else None
     if topology in HERE:
         memory = (device.memory_stats() or {}).get("bytes_limit", memory)
-    tx, state = start(config, model, mesh)
+    program, numbers, masks, state = start(config, model, mesh)
 
-    def compiled(program: Any, first: Any, rows: int, training: bool) -> Step:
+    def compiled(step: Any, first: Any, rows: int, training: bool) -> Step:
         """A step of so many rows on each device; `first` is what it takes before the batch."""
         what = f"{'a training' if training else 'an evaluation'} step of {rows} rows on each device"
         shape = (rows * mesh.size, length)
@@ -148,21 +157,19 @@ def report(config: Config, topology: str, rows: int | None) -> Report:
             Packed.COLUMNS, jax.ShapeDtypeStruct(shape, jnp.int32, sharding=parallel.rows(mesh))
         )
         tokens = rows * length
-        step = compile_step(
-            program.lower(first, batch),
+        found = compile_step(
+            step.lower(first, batch, *([numbers] if training else [])),
             what,
             rows=rows,
             matrix_flops=chips.matrix_flops(state.params, tokens, training),
             attention_flops=chips.attention_flops(model, length, tokens, training),
         )
-        refuse_more(what, step.total, memory)
-        return step
+        refuse_more(what, found.total, memory)
+        return found
 
     # As `train.fit` and `train.tagger` make them.
-    dropout_key = jax.random.split(jax.random.key(config.seed))[1]
-    gradient = steps.make_gradient(model, config.model.dtype, dropout_key, mesh)
     shardings = jax.tree.map(lambda leaf: leaf.sharding, state), parallel.whole(mesh)
-    train_step = steps.make_train_step(gradient, tx, config.train.nonfinite, shardings)
+    train_step = steps.make_train_step(program, shardings, masks)
     predict = tagging.make_predict(model, config.model.dtype, mesh)
 
     own = parallel.padded(rows, mesh) // mesh.size
@@ -200,23 +207,34 @@ def report(config: Config, topology: str, rows: int | None) -> Report:
 
 def start(
     config: Config, model: BertConfig, mesh: Mesh
-) -> tuple[optax.GradientTransformation, steps.TrainState]:
-    """The optimizer, and the shapes and shardings of the state, as `setup.start` would place it.
+) -> tuple[optimization.Program, Any, prune.Masks | None, steps.TrainState]:
+    """Program, numbers, masks and state as `setup` would make them: shapes with their shardings.
 
     Raises:
       UserError: the rules, the pattern or the masks do not fit the model.
     """
     masks = pruning.read_masks(config.prune)
-    tx = steps.optimizer(config.train, config.prune, model, STEPS, masks, config.seed)
+    program = optimization.program(config, model, mesh)
+    numbers = optimization.numbers(config, STEPS)
+
+    def made(numbers: optimization.Numbers) -> steps.TrainState:
+        return steps.initial(program, bert.init(model, jax.random.key(0)), numbers, masks)
+
     try:
-        state = jax.eval_shape(lambda: steps.initial(bert.init(model, jax.random.key(0)), tx))
+        state = jax.eval_shape(made, numbers)
     except ValueError as error:
         raise UserError(f"prune: {error}") from None
 
     def placed(leaf: Any, sharding: Any) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
 
-    return tx, jax.tree.map(placed, state, parallel.of_parameters(state, mesh))
+    scalars = jax.tree.map(lambda leaf: placed(leaf, parallel.whole(mesh)), numbers)
+    return (
+        program,
+        scalars,
+        masks,
+        jax.tree.map(placed, state, parallel.of_parameters(state, mesh)),
+    )
 
 
 def on_each(tree: Any) -> int:

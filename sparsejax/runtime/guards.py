@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +15,15 @@ from sparsejax import files
 from sparsejax.errors import UserError
 from sparsejax.prune.targets import by_path
 from sparsejax.runtime import parallel, processes
-from sparsejax.runtime.steps import Batch, TrainState
+from sparsejax.runtime.optimization import Numbers, Program, weights_rate
+from sparsejax.runtime.steps import Batch, TrainState, make_gradient
 
 
 def not_finite(
     state: TrainState,
     batch: Batch,
-    gradient: Callable[[TrainState, Batch], Any],
-    learning_rate: float,
+    program: Program,
+    numbers: Numbers,
     path: Path,
 ) -> UserError:
     """Writes the state before a step that could not be made, and says what was wrong with it.
@@ -33,14 +34,14 @@ def not_finite(
     Args:
       state: before the step.
       batch: of the step.
-      gradient: of `steps.make_gradient`.
-      learning_rate: of the step.
+      program, numbers: of the run.
       path: of the file, in the safetensors format.
 
     Returns:
       The error to be raised.
     """
-    loss, grads = jax.jit(gradient)(state, batch)
+    loss, grads = jax.jit(make_gradient(program))(state, batch, numbers)
+    learning_rate = float(weights_rate(program, numbers)(state.step))
     params, grads, batch = parallel.to_host((state.params, grads, batch))
     if not processes.is_first():
         return UserError(f"the loss is {float(loss):.3g} at step {int(state.step) + 1}")

@@ -75,29 +75,32 @@ def read_masks(config: PruneConfig) -> prune.Masks | None:
 def optimizer(
     config: PruneConfig,
     model: BertConfig,
-    steps: int,
+    when: prune.Schedule,
     weights: optax.GradientTransformation,
     scores: optax.GradientTransformation,
     masks: prune.Masks | None,
+    *,
     key: jax.Array,
+    penalty: float | jax.Array,
 ) -> optax.GradientTransformation:
     """The optimizer that also prunes.
 
     Args:
-      config: the method and its numbers.
+      config: method, scope, pattern and targets; its numbers are not read.
       model: whose parameters are pruned.
-      steps: of the whole run.
+      when: of `schedule`; it may be traced, as the penalty may.
       weights: the optimizer of the dense model.
       scores: the optimizer of the scores, for a method that learns some.
       masks: of a model that is pruned already.
       key: of random pruning.
+      penalty: of soft movement.
     """
     if config.method == "none":
         return weights
     if config.method == "fixed":
         assert masks is not None  # config.validate
         return optax.chain(weights, prune.fixed_masks(masks))
-    when, what = schedule(config, steps), targets(config, model)
+    what = targets(config, model)
     common: dict[str, Any] = {"scope": config.scope, "pattern": pattern(config)}
     if config.method == "magnitude":
         return optax.chain(weights, prune.magnitude(when, what, masks=masks, **common))
@@ -108,7 +111,7 @@ def optimizer(
     if config.method == "movement":
         return prune.movement(weights, scores, when, what, masks=masks, **common)
     return prune.soft_movement(
-        weights, scores, when, what, penalty=config.penalty, pattern=pattern(config), masks=masks
+        weights, scores, when, what, penalty=penalty, pattern=pattern(config), masks=masks
     )
 
 

@@ -6,6 +6,7 @@
 - checkpoints/: the last states of the training
 - nonfinite.safetensors: the state in which a training stopped that diverged
 - results.jsonl: one row per language and average, one for the realised sparsity; it is written last
+- counts.safetensors: the entities of each sentence that are right, predicted and gold
 - disagreement.jsonl: where another run differs, once it was compared
 - seen.safetensors: which sentences and entities it was trained on, as keys
 - masks.safetensors: which weights are kept, of a run that pruned
@@ -33,8 +34,8 @@ from sparsejax.errors import UserError
 
 _CONTENTS = (
     r"(config\.yaml|metrics\.jsonl|results\.jsonl|disagreement\.jsonl|masks\.safetensors|"
-    r"seen\.safetensors|nonfinite\.safetensors|model|export|checkpoints|tensorboard|wandb|"
-    r"log\.txt)"
+    r"seen\.safetensors|counts\.safetensors|nonfinite\.safetensors|model|export|checkpoints|"
+    r"tensorboard|wandb|log\.txt)"
 )
 # Of a run, or a temporary file that a killed one left.
 _TEMPORARY = re.compile(rf"\.{_CONTENTS}\.\d+")

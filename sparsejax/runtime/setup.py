@@ -12,7 +12,6 @@ from typing import Any
 
 import jax
 import numpy as np
-import optax
 from jax.sharding import Mesh
 
 from sparsejax import config_files, prune
@@ -25,49 +24,31 @@ from sparsejax.data.tokenization import Encoded
 from sparsejax.errors import UserError
 from sparsejax.models import bert, huggingface
 from sparsejax.models.bert import BertConfig, Params
-from sparsejax.runtime import parallel, pruning, steps
+from sparsejax.runtime import optimization, parallel, pruning, steps
 from sparsejax.runtime.logging import Log
 
 Orders = Callable[[], Iterator[np.ndarray]]
 
 
 @dataclass(frozen=True)
-class Setup:
-    """What a training begins with; see `prepare`."""
+class Data:
+    """Sentences, and what of a model is chosen by them or for them; see `read`."""
 
     train: Mapping[str, Prepared]  # by language, as are the other two
     test: Mapping[str, Prepared]
     dev: Mapping[str, Prepared]  # empty, where no checkpoint is scored
     table: Mapping[str, languages.Language]
     known: seen.Seen  # what the model will have seen after the training
+    checkpoint: Path | None  # that the training starts from
     tokenizer: Any
     labels: tuple[str, ...]
-    model: BertConfig
-    notes: list[str]  # what the user should know of the model and the data
-    packed: Packed
-    orders: Orders  # of the rows, an array for each epoch
-    rows: int  # in a batch
-    mesh: Mesh  # the devices, which divide those rows
-    total: int  # steps
-    tx: optax.GradientTransformation
-    state: steps.TrainState  # before the first step
-    dropout_key: jax.Array
+    shape: BertConfig  # of the model, but for the number of labels
+    notes: list[str]  # what the user should know of them
 
-    def data_digest(self) -> str:
+    def digest(self) -> str:
         """Of everything that is learned and everything that is scored."""
         digests = [preparation.digest(parts) for parts in (self.train, self.test, self.dev)]
         return hashlib.sha256(f"{digests} {self.labels}".encode()).hexdigest()
-
-    def alike(self, config: Config) -> str:
-        """What all processes of a run must have alike; paths may differ."""
-        settings = config_files.digest(config_files.without_paths(config))
-        text = f"{settings} {self.model} {self.rows} {self.total} {self.mesh.shape}"
-        return f"{self.data_digest()} {text}"
-
-    @property
-    def padded_rows(self) -> int:
-        """In a batch, with the empty ones that make its rows a multiple of the devices."""
-        return parallel.padded(self.rows, self.mesh)
 
     @property
     def sentences(self) -> int:
@@ -75,13 +56,56 @@ class Setup:
         return sum(len(part.encoded.words) for part in self.train.values())
 
 
-def prepare(config: Config, log: Log) -> Setup:
-    """Reads the data, then the model; whatever is wrong with either is found here.
+class LastData:
+    """The data of the last run, for further runs of this process that have the same."""
+
+    def __init__(self) -> None:
+        self._last: tuple[object, Data] | None = None
+
+    def read(self, config: Config, log: Log) -> Data:
+        """As `read`, which it calls where something differs."""
+        key = (config.data, config.model, config.checkpoint.best)
+        if self._last is None or self._last[0] != key:
+            self._last = None  # let go of it before there is more
+            self._last = (key, read(config, log))
+        return self._last[1]
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a training begins with; see `prepare`."""
+
+    data: Data
+    model: BertConfig
+    notes: list[str]  # what the user should know of the data and the model
+    packed: Packed
+    orders: Orders  # of the rows, an array for each epoch
+    rows: int  # in a batch
+    mesh: Mesh  # the devices, which divide those rows
+    total: int  # steps
+    program: optimization.Program
+    numbers: optimization.Numbers  # on the devices
+    masks: prune.Masks | None  # of a model that is pruned already
+    state: steps.TrainState  # before the first step
+
+    def alike(self, config: Config) -> str:
+        """What all processes of a run must have alike; paths may differ."""
+        settings = config_files.digest(config_files.without_paths(config))
+        text = f"{settings} {self.model} {self.rows} {self.total} {self.mesh.shape}"
+        return f"{self.data.digest()} {text}"
+
+    @property
+    def padded_rows(self) -> int:
+        """In a batch, with the empty ones that make its rows a multiple of the devices."""
+        return parallel.padded(self.rows, self.mesh)
+
+
+def read(config: Config, log: Log) -> Data:
+    """Reads the data; whatever is wrong with them is found here.
 
     Raises:
-      UserError: a mistake in the configuration, the data or the model.
+      UserError: a mistake in the configuration, the data, or the tokenizer of the model.
     """
-    mesh = parallel.make_mesh(config.parallel.fsdp)
     data = config.data
     train_parts = sources.parts(data, "train", data.languages)
     test_parts = sources.parts(data, "test", sources.eval_languages(data, "test"))
@@ -89,12 +113,9 @@ def prepare(config: Config, log: Log) -> Setup:
     if config.checkpoint.best:
         dev_parts = sources.parts(data, "dev", sources.eval_languages(data, "dev"))
     table = languages.table(data.language_table)
-    head_key, dropout_key = jax.random.split(jax.random.key(config.seed))
-    masks = pruning.read_masks(config.prune)
     checkpoint = find_model(config)
     earlier = seen.of_checkpoint(checkpoint)
-
-    tokenizer, model = load_tokenizer(config, checkpoint, train_parts)
+    tokenizer, shape = load_tokenizer(config, checkpoint, train_parts)
     train, test, dev = (
         preparation.prepare(parts, tokenizer, data, limit, log.patient("tokenising languages"))
         for parts, limit in (
@@ -105,30 +126,47 @@ def prepare(config: Config, log: Log) -> Setup:
     )
     labels = choose_labels(checkpoint, preparation.label_set(train))
     train, test, dev = (preparation.relabelled(parts, labels) for parts in (train, test, dev))
-    model, params, notes = load_model(checkpoint, model, labels, head_key)
-    notes += preparation.repair_notes(train)
+    notes = preparation.repair_notes(train)
     for split, parts in (("test", test), ("dev", dev)):
         notes += [f"in the {split} split, {note}" for note in preparation.repair_notes(parts)]
     known = seen.seen(train)
-
-    packed, orders = lay_out(config, train, tokenizer.pad_token_id)
-    sentences = sum(len(part.encoded.words) for part in train.values())
-    rows = packing.rows_per_step(packed, sentences, config.train.batch_size)
-    total = config.train.epochs * -(-len(packed.tokens) // rows)
-    if rows < mesh.size:
-        notes.append(
-            f"{rows} rows a step leave {mesh.size - rows} of {mesh.size} devices without any; "
-            "raise train.batch_size"
-        )
-    tx = steps.optimizer(config.train, config.prune, model, total, masks, config.seed)
-    return Setup(
+    return Data(
         train=train,
         test=test,
         dev=dev,
         table=table,
         known=known if earlier is None else seen.union(known, earlier),
+        checkpoint=checkpoint,
         tokenizer=tokenizer,
         labels=labels,
+        shape=shape,
+        notes=notes,
+    )
+
+
+def prepare(config: Config, data: Data) -> Setup:
+    """Loads the model and lays out the data; whatever is wrong with the model is found here.
+
+    Raises:
+      UserError: a mistake in the configuration or the model.
+    """
+    mesh = parallel.make_mesh(config.parallel.fsdp)
+    head_key = jax.random.split(jax.random.key(config.seed))[0]
+    masks = pruning.read_masks(config.prune)
+    model, params, notes = load_model(data.checkpoint, data.shape, data.labels, head_key)
+    packed, orders = lay_out(config, data.train, data.tokenizer.pad_token_id)
+    rows = packing.rows_per_step(packed, data.sentences, config.train.batch_size)
+    total = config.train.epochs * -(-len(packed.tokens) // rows)
+    notes = [*notes, *data.notes]
+    if rows < mesh.size:
+        notes.append(
+            f"{rows} rows a step leave {mesh.size - rows} of {mesh.size} devices without any; "
+            "raise train.batch_size"
+        )
+    program = optimization.program(config, model, mesh)
+    numbers = optimization.numbers(config, total, mesh)
+    return Setup(
+        data=data,
         model=model,
         notes=notes,
         packed=packed,
@@ -136,9 +174,10 @@ def prepare(config: Config, log: Log) -> Setup:
         rows=rows,
         mesh=mesh,
         total=total,
-        tx=tx,
-        state=start(tx, params, masks, mesh),
-        dropout_key=dropout_key,
+        program=program,
+        numbers=numbers,
+        masks=masks,
+        state=start(program, numbers, params, masks),
     )
 
 
@@ -253,22 +292,24 @@ def lay_out(config: Config, train: Mapping[str, Prepared], pad: int) -> tuple[Pa
 
 
 def start(
-    tx: optax.GradientTransformation, params: Params, masks: prune.Masks | None, mesh: Mesh
+    program: optimization.Program,
+    numbers: optimization.Numbers,
+    params: Params,
+    masks: prune.Masks | None,
 ) -> steps.TrainState:
     """The state before the first step, on the devices; a model that is pruned already stays so.
 
     Raises:
       UserError: the rules, the pattern or the masks do not fit the model.
     """
-    initial = partial(steps.initial, tx=tx)
+    assert program.mesh is not None
     try:
         if masks is not None:
             params = prune.apply_masks(params, masks)
-        shapes = jax.eval_shape(initial, params)
+        shapes = jax.eval_shape(partial(steps.initial, program, masks=masks), params, numbers)
     except ValueError as error:
         raise UserError(f"prune: {error}") from None
     # No device ever has all of what `fsdp` divides.
-    shardings = parallel.of_parameters(shapes, mesh)
+    shardings = parallel.of_parameters(shapes, program.mesh)
     params = parallel.place(params, shardings.params)
-    state: steps.TrainState = jax.jit(initial, out_shardings=shardings)(params)
-    return state
+    return steps.make_initial(program, shardings, masks)(params, numbers)

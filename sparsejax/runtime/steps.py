@@ -1,22 +1,21 @@
-"""What training is made of: optimizer, loss and compiled step."""
+"""What training is made of: the state, the loss and the compiled step."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
-from jax.sharding import Mesh
 
 from sparsejax import prune
-from sparsejax.config import PruneConfig, TrainConfig
 from sparsejax.data.tokenization import IGNORE
 from sparsejax.models import bert
-from sparsejax.runtime import parallel
-from sparsejax.runtime import pruning as pruning_lib
+from sparsejax.runtime import parallel, pruning
+from sparsejax.runtime.optimization import Numbers, Program, optimizer, weights_rate
 
 Batch = Mapping[str, Any]  # tokens, positions, segments, labels: int32 [rows, length]
 
@@ -28,49 +27,37 @@ class TrainState(NamedTuple):
     nonfinite: jax.Array  # int32 scalar: steps whose loss or gradient was not finite
 
 
-def initial(params: bert.Params, tx: optax.GradientTransformation) -> TrainState:
+Shardings = Any  # a tree of them
+
+
+def initial(
+    program: Program, params: bert.Params, numbers: Numbers, masks: prune.Masks | None = None
+) -> TrainState:
     """The state before the first step."""
+    tx = optimizer(program, numbers, masks)
     return TrainState(params, tx.init(params), jnp.int32(0), jnp.int32(0))
 
 
-def learning_rate(config: TrainConfig, peak: float, steps: int) -> optax.Schedule:
-    """Rises linearly from 0 over the warm-up, then falls linearly to 0 or stays."""
-    warmup = round(config.warmup * steps)
-    last = 0.0 if config.decay == "linear" else peak
-    rise = optax.linear_schedule(0.0, peak, warmup)
-    fall = optax.linear_schedule(peak, last, max(1, steps - warmup))
-    return optax.join_schedules([rise, fall], [warmup])
+def make_initial(
+    program: Program, shardings: Shardings, masks: prune.Masks | None = None
+) -> Callable[[bert.Params, Numbers], TrainState]:
+    """The compiled `initial`; the state comes out as `shardings`, a tree of them, says."""
+    if masks is None:
+        return _shared_initial(program, *_hashable(shardings))
+    return jax.jit(partial(initial, program, masks=masks), out_shardings=shardings)
 
 
-def optimizer(
-    train: TrainConfig,
-    pruning: PruneConfig,
-    model: bert.BertConfig,
-    steps: int,
-    masks: prune.Masks | None = None,
-    seed: int = 0,
-) -> optax.GradientTransformation:
-    """AdamW with clipped gradients, and pruning.
-
-    The norm that is clipped is that of all gradients of weights, those of pruned ones included
-    but for movement, which masks them. Scores have Adam without decay, at a rate of the same shape.
-    """
-    weights = optax.chain(
-        optax.clip_by_global_norm(train.clip_norm),
-        optax.adamw(
-            learning_rate(train, train.learning_rate, steps),
-            weight_decay=train.weight_decay,
-            mask=_is_matrix,
-        ),
-    )
-    scores = optax.adam(learning_rate(train, pruning.score_learning_rate, steps))
-    key = jax.random.key(seed)
-    return pruning_lib.optimizer(pruning, model, steps, weights, scores, masks, key)
+@functools.cache
+def _shared_initial(
+    program: Program, leaves: tuple[Any, ...], structure: Any
+) -> Callable[[bert.Params, Numbers], TrainState]:
+    shardings = jax.tree.unflatten(structure, leaves)
+    return jax.jit(partial(initial, program), out_shardings=shardings)
 
 
-def _is_matrix(params: bert.Params) -> Any:
-    # Biases and layer norms are not decayed, as in BERT's own fine-tuning.
-    return jax.tree.map(lambda p: p.ndim > 1, params)
+def _hashable(shardings: Shardings) -> tuple[tuple[Any, ...], Any]:
+    leaves, structure = jax.tree.flatten(shardings)
+    return tuple(leaves), structure
 
 
 def masked_loss(logits: jax.Array, labels: jax.Array) -> jax.Array:
@@ -86,21 +73,25 @@ def masked_loss(logits: jax.Array, labels: jax.Array) -> jax.Array:
 
 
 def make_gradient(
-    config: bert.BertConfig, dtype: str, dropout_key: jax.Array, mesh: Mesh | None = None
-) -> Callable[[TrainState, Batch], tuple[jax.Array, bert.Params]]:
-    """(state, batch) -> the loss and its gradient at the weights that the forward pass uses."""
+    program: Program,
+) -> Callable[[TrainState, Batch, Numbers], tuple[jax.Array, bert.Params]]:
+    """(state, batch, numbers) -> the loss, and its gradient at the weights of the forward pass."""
 
-    def gradient(state: TrainState, batch: Batch) -> tuple[jax.Array, bert.Params]:
+    def gradient(
+        state: TrainState, batch: Batch, numbers: Numbers
+    ) -> tuple[jax.Array, bert.Params]:
+        dropout_key = jax.random.wrap_key_data(numbers.dropout_key)
+
         def loss(params: bert.Params) -> jax.Array:
             logits = bert.apply(
-                config,
+                program.model,
                 params,
                 batch["tokens"],
                 batch["positions"],
                 batch["segments"],
-                dtype=dtype,
+                dtype=program.dtype,
                 dropout_key=jax.random.fold_in(dropout_key, state.step),
-                rows=None if mesh is None else parallel.rows(mesh),
+                rows=None if program.mesh is None else parallel.rows(program.mesh),
             )
             return masked_loss(logits, batch["labels"])
 
@@ -109,13 +100,16 @@ def make_gradient(
     return gradient
 
 
+TrainStep = Callable[[TrainState, Batch, Numbers], tuple[TrainState, dict[str, jax.Array]]]
+
+
 def make_train_step(
-    gradient: Callable[[TrainState, Batch], tuple[jax.Array, bert.Params]],
-    tx: optax.GradientTransformation,
-    nonfinite: Literal["stop", "skip"],
-    shardings: tuple[Any, Any] | None = None,
-) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]:
+    program: Program, shardings: Shardings | None = None, masks: prune.Masks | None = None
+) -> TrainStep:
     """The compiled training step; it takes the state's buffers over (donation).
+
+    It is made once for all runs with this program, so that the first one alone is compiled; only
+    a model that is pruned already has one of its own.
 
     The host need not look at the loss of every step. Where the loss or the gradient is not
     finite, "skip" takes a gradient of zero, so that schedules keep their time, and "stop" leaves
@@ -123,36 +117,69 @@ def make_train_step(
     and scores decay meanwhile: to hold them, too, would cost up to a twelfth of a step on a CPU.)
 
     Args:
-      gradient: of `make_gradient`.
-      tx: the optimizer.
-      nonfinite: "stop" or "skip".
+      program: of the run.
       shardings: of the state that comes out, a tree, and of the scalars; None: as JAX finds best.
+      masks: of a model that is pruned already.
 
     Returns:
-      (state, batch) -> (next state, {"loss", "grad_norm", "nonfinite"} as scalars on the device).
+      (state, batch, numbers) -> (next state, {"loss", "grad_norm", "nonfinite"} as scalars on the
+      device).
     """
-
-    def step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
-        loss, grads = gradient(state, batch)
-        norm = optax.tree.norm(grads)
-        finite = jnp.isfinite(loss) & jnp.isfinite(norm)
-        count = state.nonfinite + ~finite
-        good = finite if nonfinite == "skip" else count == 0
-        grads = jax.tree.map(lambda g: jnp.where(good, g, 0), grads)
-        updates, opt_state = tx.update(grads, state.opt_state, state.params)
-        next_step = state.step + 1
-        if nonfinite == "stop":
-            updates = jax.tree.map(lambda u: jnp.where(good, u, 0), updates)
-            opt_state = jax.tree.map(partial(_hold, good), opt_state, state.opt_state)
-            next_step = state.step + good
-        params = optax.apply_updates(state.params, updates)
-        metrics = {"loss": loss, "grad_norm": norm, "nonfinite": count}
-        return TrainState(params, opt_state, next_step, count), metrics
-
+    if masks is None:
+        return _shared_train_step(program, *_hashable(shardings))
+    step = partial(_step, program, masks)
     return jax.jit(step, donate_argnums=0, out_shardings=shardings)
+
+
+@functools.cache
+def _shared_train_step(program: Program, leaves: tuple[Any, ...], structure: Any) -> TrainStep:
+    shardings = jax.tree.unflatten(structure, leaves)
+    return jax.jit(partial(_step, program, None), donate_argnums=0, out_shardings=shardings)
+
+
+def _step(
+    program: Program,
+    masks: prune.Masks | None,
+    state: TrainState,
+    batch: Batch,
+    numbers: Numbers,
+) -> tuple[TrainState, dict[str, jax.Array]]:
+    loss, grads = make_gradient(program)(state, batch, numbers)
+    norm = optax.tree.norm(grads)
+    finite = jnp.isfinite(loss) & jnp.isfinite(norm)
+    count = state.nonfinite + ~finite
+    good = finite if program.nonfinite == "skip" else count == 0
+    grads = jax.tree.map(lambda g: jnp.where(good, g, 0), grads)
+    tx = optimizer(program, numbers, masks)
+    updates, opt_state = tx.update(grads, state.opt_state, state.params)
+    next_step = state.step + 1
+    if program.nonfinite == "stop":
+        updates = jax.tree.map(lambda u: jnp.where(good, u, 0), updates)
+        opt_state = jax.tree.map(partial(_hold, good), opt_state, state.opt_state)
+        next_step = state.step + good
+    params = optax.apply_updates(state.params, updates)
+    metrics = {"loss": loss, "grad_norm": norm, "nonfinite": count}
+    return TrainState(params, opt_state, next_step, count), metrics
 
 
 def _hold(good: jax.Array, after: jax.Array, before: jax.Array) -> jax.Array:
     """Masks and counters as they were; what has decayed."""
     is_float = jnp.issubdtype(after.dtype, jnp.floating)
     return after if is_float else jnp.where(good, after, before)
+
+
+@functools.cache
+def make_read(
+    program: Program,
+) -> Callable[[TrainState, jax.Array, Numbers], dict[str, jax.Array]]:
+    """(state, who was asked to stop, numbers) -> what is logged besides, as scalars.
+
+    Who was asked to stop is bool [devices].
+    """
+
+    def read(state: TrainState, asked: jax.Array, numbers: Numbers) -> dict[str, jax.Array]:
+        rate = weights_rate(program, numbers)(state.step - 1)
+        sparsity = pruning.sparsity(state.opt_state)
+        return {"learning_rate": rate, "sparsity": sparsity, "stop": asked.any()}
+
+    return jax.jit(read)

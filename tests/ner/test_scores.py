@@ -19,6 +19,7 @@ from seqeval.scheme import IOB2
 
 from sparsejax.ner.scores import (
     Counts,
+    by_sentence,
     calibration_error,
     count,
     macro,
@@ -90,6 +91,20 @@ def assert_as_seqeval(labels: Sequence[str], gold: Tags, predicted: Tags, strict
 @given(cases(), st.booleans())
 def test_as_seqeval(case: tuple[tuple[str, ...], Tags, Tags], strict: bool) -> None:
     assert_as_seqeval(*case, strict)
+
+
+@settings(max_examples=100)
+@given(cases())
+def test_counts_by_sentence_are_those_of_each_alone(
+    case: tuple[tuple[str, ...], Tags, Tags],
+) -> None:
+    labels, gold, predicted = case
+    both = (spans(*flat(labels, tags), labels) for tags in (gold, predicted))
+    found = by_sentence(*both, len(gold))
+    assert found.shape == (len(gold), 3)
+    for row, *tags in zip(found, gold, predicted, strict=True):
+        alone = counted(labels, [tags[0]], [tags[1]], strict=False)
+        assert row.tolist() == [column.sum() for column in alone]
 
 
 @pytest.mark.filterwarnings("ignore:.*:RuntimeWarning:numpy")  # its mean of no type at all

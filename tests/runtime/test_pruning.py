@@ -39,7 +39,14 @@ def trained(config: PruneConfig, params: bert.Params, masks: Any = None) -> tupl
     """Six steps whose gradients are random."""
     rng = np.random.default_rng(1)  # not drawn in the program, which takes long to compile then
     tx = pruning.optimizer(
-        config, MODEL, STEPS, optax.sgd(0.1), optax.adam(0.01), masks, jax.random.key(2)
+        config,
+        MODEL,
+        pruning.schedule(config, STEPS),
+        optax.sgd(0.1),
+        optax.adam(0.01),
+        masks,
+        key=jax.random.key(2),
+        penalty=config.penalty,
     )
     if masks is not None:
         params = prune.apply_masks(params, masks)

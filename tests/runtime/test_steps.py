@@ -12,10 +12,10 @@ import optax
 import pytest
 
 from sparsejax import prune
-from sparsejax.config import PruneConfig, TrainConfig
+from sparsejax.config import Config, PruneConfig, TrainConfig
 from sparsejax.data.tokenization import IGNORE
 from sparsejax.models import bert
-from sparsejax.runtime import steps
+from sparsejax.runtime import optimization, steps
 
 SMALL = bert.BertConfig(
     vocab_size=20,
@@ -65,7 +65,7 @@ def test_loss_without_a_label_is_zero_and_finite() -> None:
 def test_learning_rate(decay: str, warmup: float) -> None:
     total, peak = 200, 3e-4
     rises = round(warmup * total)
-    rate = steps.learning_rate(TrainConfig(warmup=warmup, decay=decay), peak, total)
+    rate = optimization.learning_rate(peak, rises, total, decay)
     for step in range(total):
         if step < rises:
             expected = peak * step / rises
@@ -73,24 +73,48 @@ def test_learning_rate(decay: str, warmup: float) -> None:
             expected = peak
         else:
             expected = peak * (total - step) / (total - rises)
-        assert float(rate(step)) == pytest.approx(expected, rel=1e-4, abs=1e-10), step
+        assert float(rate(step)) == pytest.approx(expected, rel=1e-6, abs=1e-12), step
+
+
+@pytest.mark.parametrize("warmup", [0, 1, 20, 100])
+@pytest.mark.parametrize("decay", ["linear", "constant"])
+def test_traced_numbers_give_the_learning_rate_of_optax(decay: Any, warmup: int) -> None:
+    total, peak = 100, 2e-3
+    rise = optax.linear_schedule(0.0, peak, warmup)
+    fall = optax.linear_schedule(peak, 0.0 if decay == "linear" else peak, max(1, total - warmup))
+    wanted = optax.join_schedules([rise, fall], [warmup])
+    steps_made = np.arange(total)
+    found = jax.jit(lambda *n: jax.vmap(optimization.learning_rate(*n, decay))(steps_made))(
+        np.float32(peak), np.int32(warmup), np.int32(total)
+    )
+    np.testing.assert_allclose(found, jax.vmap(wanted)(steps_made), rtol=1e-5, atol=1e-9)
 
 
 def test_weight_decay_spares_biases_and_norms() -> None:
     params = {"kernel": jnp.ones((2, 3)), "bias": jnp.ones(3), "scale": jnp.ones(3)}
     config = TrainConfig(learning_rate=0.1, warmup=0.0, decay="constant", weight_decay=0.5)
-    tx = steps.optimizer(config, PruneConfig(method="none"), SMALL, 10)
+    tx, _, _ = made(Config(train=config, prune=PruneConfig(method="none")), 10)
     zero = jax.tree.map(jnp.zeros_like, params)
     updates, _ = tx.update(zero, tx.init(params), params)
     np.testing.assert_allclose(updates["kernel"], -0.1 * 0.5, rtol=1e-6)
     assert not np.any(updates["bias"]) and not np.any(updates["scale"])
 
 
-def small_state(method: str) -> tuple[optax.GradientTransformation, steps.TrainState]:
-    pruning = PruneConfig(method=method, begin=0.0, end=1.0)
-    tx = steps.optimizer(TrainConfig(warmup=0.0), pruning, SMALL, 4)
-    params = bert.init(SMALL, jax.random.key(0))
-    return tx, steps.initial(params, tx)
+def made(config: Config, total: int) -> tuple[Any, optimization.Program, optimization.Numbers]:
+    """The optimizer of a run of the small model, its program and its numbers."""
+    program = optimization.program(config, SMALL)
+    numbers = optimization.numbers(config, total)
+    return optimization.optimizer(program, numbers), program, numbers
+
+
+def small_config(method: Any, nonfinite: Any = "stop", **pruning: Any) -> Config:
+    train = TrainConfig(warmup=0.0, nonfinite=nonfinite)
+    return Config(train=train, prune=PruneConfig(method, **{"begin": 0.0, "end": 1.0} | pruning))
+
+
+def small_state(config: Config) -> steps.TrainState:
+    _, program, numbers = made(config, 4)
+    return steps.initial(program, bert.init(SMALL, jax.random.key(0)), numbers)
 
 
 def small_batch() -> dict[str, np.ndarray]:
@@ -102,32 +126,31 @@ def small_batch() -> dict[str, np.ndarray]:
     return dict(zip(names, (tokens, positions, ones, tokens % 7), strict=True))
 
 
-def train_step(tx: optax.GradientTransformation, nonfinite: Any = "stop") -> Any:
-    gradient = steps.make_gradient(SMALL, "float32", jax.random.key(1))
-    return steps.make_train_step(gradient, tx, nonfinite)
+def train_step(config: Config, state: steps.TrainState, total: int = 4) -> Any:
+    _, program, numbers = made(config, total)
+    return steps.make_train_step(program)(state, small_batch(), numbers)
 
 
 @pytest.mark.parametrize("method", ["none", "magnitude", "movement", "soft_movement"])
 def test_one_compilation_for_all_steps(method: str) -> None:
-    tx, state = small_state(method)
-    step = train_step(tx)
+    config = small_config(method)
+    state = small_state(config)
     for _ in range(4):
-        state, _ = step(state, small_batch())
-    assert step._cache_size() == 1
+        state, _ = train_step(config, state)
+    assert steps.make_train_step(made(config, 4)[1])._cache_size() == 1
     assert int(state.step) == 4
 
 
 def test_the_gradient_is_taken_where_pruned_weights_are_zero() -> None:
     """With every query at zero, attention does not depend on the keys: they get no gradient."""
-    tx, state = small_state("movement")
+    state = small_state(small_config("movement"))
     masks = {n: jnp.ones_like(m) for n, m in prune.masks_of(state.opt_state).items()}
     masks["encoder/layer_0/attention/query/kernel"] = jnp.zeros((8, 8), bool)
-    pruning = PruneConfig(method="movement", sparsity=0.5, begin=1.0, end=1.0)
-    tx = steps.optimizer(TrainConfig(warmup=0.0), pruning, SMALL, 4)
+    config = small_config("movement", sparsity=0.5, begin=1.0)
     masked = jax.tree.map_with_path(lambda keys, _: masks[prune.path(keys)], state.opt_state.masks)
     state = state._replace(opt_state=state.opt_state._replace(masks=masked))
     before = jax.tree.map(np.asarray, state.params["encoder"]["layer_0"]["attention"])
-    state, _ = train_step(tx)(state, small_batch())
+    state, _ = train_step(config, state)
     scores = state.opt_state.scores["encoder"]["layer_0"]["attention"]
     assert not np.any(scores["key"]["kernel"])
     assert np.any(scores["value"]["kernel"]) and np.any(scores["query"]["kernel"])
@@ -144,15 +167,14 @@ def broken(state: steps.TrainState) -> steps.TrainState:
 
 @pytest.mark.parametrize("method", ["none", "magnitude", "movement"])
 def test_a_step_that_is_not_finite_changes_no_weight_nor_do_those_after_it(method: str) -> None:
-    tx, state = small_state(method)
-    step = train_step(tx)
-    state, _ = step(state, small_batch())
+    config = small_config(method)
+    state, _ = train_step(config, small_state(config))
     good = jax.tree.map(np.array, state)
-    state, values = step(broken(state), small_batch())
+    state, values = train_step(config, broken(state))
     assert np.isnan(values["loss"]) and values["nonfinite"] == 1
     # Even where the next batch would be fine.
     state = state._replace(params=jax.tree.map(jnp.array, good.params))
-    state, values = step(state, small_batch())
+    state, values = train_step(config, state)
     assert np.isfinite(values["loss"]) and values["nonfinite"] == 1
     assert state.step == 1
     jax.tree.map(np.testing.assert_array_equal, state.params, good.params)
@@ -164,14 +186,15 @@ def test_a_step_that_is_not_finite_changes_no_weight_nor_do_those_after_it(metho
 
 @pytest.mark.parametrize("method", ["none", "magnitude", "movement"])
 def test_a_step_that_is_skipped_is_one_with_a_gradient_of_zero(method: str) -> None:
-    tx, state = small_state(method)
+    config = small_config(method, "skip")
+    tx, state = made(config, 4)[0], small_state(config)
     zero = jax.tree.map(jnp.zeros_like, state.params)
     updates, opt_state = tx.update(zero, state.opt_state, state.params)
     wanted = optax.apply_updates(state.params, updates)
     wanted["classifier"]["bias"] = state.params["classifier"]["bias"].at[0].set(jnp.nan)
     opt_state = jax.tree.map(np.array, opt_state)
     wanted = jax.tree.map(np.array, wanted)
-    state, values = train_step(tx, "skip")(broken(state), small_batch())
+    state, values = train_step(config, broken(state))
     assert values["nonfinite"] == 1 and state.step == 1
     close = partial(np.testing.assert_allclose, rtol=1e-6, atol=1e-9)
     jax.tree.map(close, state.params, wanted)

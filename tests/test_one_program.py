@@ -1,0 +1,110 @@
+"""Runs of one process that differ in numbers only share compiled programs, and nothing else."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+from sparsejax import config_values, prune, train
+from sparsejax.config import Config
+from sparsejax.runtime import logging, setup
+
+METHODS = ("none", "magnitude", "latent_magnitude", "movement", "soft_movement", "random")
+FIRST: dict[str, Any] = {
+    "data": {"train_sentences": 30, "eval_sentences": 20, "languages": ["en", "ru"]},
+    "model": {"layers": 1, "width": 16, "heads": 2, "intermediate": 32, "vocabulary": 400},
+    "train": {"epochs": 1},
+    "prune": {"sparsity": 0.5},
+}
+# Every number that a program is given, each of them another one.
+SECOND = FIRST | {
+    "train": {
+        "epochs": 2,
+        "learning_rate": 1e-3,
+        "warmup": 0.3,
+        "weight_decay": 0.1,
+        "clip_norm": 0.5,
+        "log_every": 3,
+    },
+    "prune": {
+        "sparsity": 0.9,
+        "begin": 0.3,
+        "end": 0.8,
+        "interval": 2,
+        "score_learning_rate": 0.1,
+        "threshold": 0.4,
+        "penalty": 20.0,
+    },
+    "seed": 3,
+}
+
+
+def config(values: dict[str, Any], method: str, output: Path) -> Config:
+    pruning = values["prune"] | {"method": method}
+    return config_values.overlay(
+        Config(), values | {"prune": pruning, "output": str(output), "overwrite": True}
+    )
+
+
+@contextmanager
+def compilations() -> Iterator[list[str]]:
+    """The names of the programs that are compiled meanwhile."""
+    names: list[str] = []
+
+    def listen(event: str, seconds: float, **about: Any) -> None:
+        if event == "/jax/core/compile/backend_compile_duration":
+            names.append(str(about.get("fun_name")))
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        yield names
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
+
+
+@pytest.fixture(scope="module")
+def data() -> setup.LastData:
+    return setup.LastData()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_run_with_other_numbers_compiles_nothing(
+    method: str, tmp_path: Path, data: setup.LastData
+) -> None:
+    quiet = logging.Log(quiet=True)
+    with compilations() as first:
+        train.run(config(FIRST, method, tmp_path / "first"), log=quiet, data=data)
+    assert first.count("jit(_step)") == 1
+    with compilations() as second:
+        train.run(config(SECOND, method, tmp_path / "second"), log=quiet, data=data)
+    assert second == []
+
+
+@pytest.mark.parametrize("method", ["magnitude", "soft_movement"])
+def test_a_run_after_others_is_the_run_that_is_alone(
+    method: str, tmp_path: Path, data: setup.LastData
+) -> None:
+    quiet = logging.Log(quiet=True)
+    for name, values in (("first", FIRST), ("second", SECOND)):
+        train.run(config(values, method, tmp_path / name), log=quiet, data=data)
+    alone = tmp_path / "alone"
+    words = [sys.executable, "-m", "sparsejax.train", "--config", tmp_path / "second/config.yaml"]
+    subprocess.run([*words, "--output", alone], check=True, capture_output=True)
+    for name in ("model/model.safetensors", "results.jsonl"):
+        assert (alone / name).read_bytes() == (tmp_path / "second" / name).read_bytes(), name
+    masks = [prune.read_masks(path / "masks.safetensors") for path in (alone, tmp_path / "second")]
+    jax.tree.map(np.testing.assert_array_equal, *masks)
+    losses = [
+        [json.loads(line)["loss"] for line in (path / "metrics.jsonl").read_text().splitlines()]
+        for path in (alone, tmp_path / "second")
+    ]
+    assert losses[0] == losses[1] and len(losses[0]) >= 2
