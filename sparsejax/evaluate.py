@@ -7,9 +7,11 @@ the place of those of the same evaluation; a comparison (--against) to RUN/disag
 from __future__ import annotations
 
 import dataclasses
+import functools
+import hashlib
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,12 +30,43 @@ if TYPE_CHECKING:
     from sparsejax.runtime.logging import Log
 
 
+@dataclasses.dataclass(frozen=True)
+class Replaced:
+    """Sentences with their entities replaced, and the same tokenised."""
+
+    changed: Perturbed
+    prepared: Mapping[str, Prepared]
+
+
+class LastReplaced:
+    """The replaced sentences of the last evaluation, for others that have the same."""
+
+    def __init__(self) -> None:
+        self._of: object = None
+        self._kept: dict[str, Replaced] = {}
+
+    def get(self, of: object, kind: str, make: Callable[[], Replaced]) -> Replaced:
+        """What was kept, or what `make` makes.
+
+        Args:
+          of: all that the sentences depend on besides how they are replaced.
+          kind: how they are replaced.
+          make: makes them.
+        """
+        if of != self._of:
+            self._of, self._kept = of, {}
+        if kind not in self._kept:
+            self._kept[kind] = make()
+        return self._kept[kind]
+
+
 def run(
     directory: Path,
     trained: Config,
     data: DataConfig,
     config: EvaluateConfig,
     log: Log | None = None,
+    last: LastReplaced | None = None,
 ) -> None:
     """Scores on the sentences as they are, then with entities replaced, then the comparison.
 
@@ -43,6 +76,7 @@ def run(
       data: the sentences to evaluate on, see `data_of`.
       config: what is asked for.
       log: where it is not to be printed.
+      last: of earlier evaluations of this process.
 
     Raises:
       UserError: a mistake in the configuration, the run or the data.
@@ -70,7 +104,8 @@ def run(
     tagger = saved.load(directory / "model", trained.model.dtype, width)
     other = None if config.against is None else load_other(Path(config.against), tagger, width)
 
-    gold, predicted = tag(tagger, parts, data, log)
+    gold = prepare(tagger, parts, data, log)
+    predicted = tag(tagger, gold, data, log)
     for note in preparation.repair_notes(gold):
         log(f"note: {note}")
     clean = evaluation.is_clean(gold, known)
@@ -78,28 +113,39 @@ def run(
     save(directory / "results.jsonl", data, config, gold, "none", rows["none"])
     log(*tables.evaluation(rows["none"], table))
 
-    corpus: Corpus = {}
-    if config.perturb or other is not None:
-        corpus = {
+    @functools.cache
+    def corpus() -> Corpus:
+        return {
             code: list(sources.take(part.open(), data.eval_sentences, data.subsample))
             for code, part in parts.items()
         }
-    if config.perturb:
+
+    @functools.cache
+    def pools() -> Corpus:
         # What an entity is replaced with does not depend on how many sentences are evaluated.
-        pools = {code: list(part.open()) for code, part in parts.items()}
+        return {code: list(part.open()) for code, part in parts.items()}
+
+    def replace(kind: str) -> Replaced:
         entities = set(known.entities.tolist())
-    for kind in config.perturb:
         changed = perturb.perturb(
-            corpus,
+            corpus(),
             kind,
-            pools=pools,
+            pools=pools(),
             describe=lambda code: languages.lookup(table, code),
             seen=lambda _, words: sentences.key(words) in entities,
             seed=config.seed,
         )
+        return Replaced(changed, prepare(tagger, in_memory(changed.corpus), data, log))
+
+    last, of = last or LastReplaced(), None
+    if config.perturb:
+        of = depends_on(data, config.split, config.seed, known, tagger)
+    for kind in config.perturb:
+        both = last.get(of, kind, functools.partial(replace, kind))
+        changed, replaced = both.changed, both.prepared
         if config.write is not None and first:
-            write(Path(config.write), kind, config.split, corpus, changed)
-        replaced, predicted_replaced = tag(tagger, in_memory(changed.corpus), data, log, kind)
+            write(Path(config.write), kind, config.split, corpus(), changed)
+        predicted_replaced = tag(tagger, replaced, data, log, kind)
         rows[kind] = evaluation.evaluate(replaced, predicted_replaced, tagger.labels, table, clean)
         where = {code: np.array(part) for code, part in changed.changed.items()}
         before = evaluation.on(gold, predicted, tagger.labels, where)
@@ -114,8 +160,8 @@ def run(
     if config.perturb:
         log(tables.perturbations(rows, table), tables.replacements(rows))
     if other is not None:
-        _, second = tag(other, parts, data, log, config.against or "")
-        rates, found = compare(corpus, gold, predicted, second, tagger.labels, known)
+        second = tag(other, prepare(other, parts, data, log), data, log, config.against or "")
+        rates, found = compare(corpus(), gold, predicted, second, tagger.labels, known)
         runs = {"against": str(Path(config.against or "").resolve())}
         save(directory / "disagreement.jsonl", data, config, gold, "none", found, runs)
         log(tables.disagreement(rates, table))
@@ -145,15 +191,28 @@ def load_other(directory: Path, tagger: Tagger, fsdp: int) -> Tagger:
     return other
 
 
-def tag(
-    tagger: Tagger, parts: Mapping[str, Part], data: DataConfig, log: Log, what: str = "as they are"
-) -> tuple[dict[str, Prepared], dict[str, Tagged]]:
-    """The sentences as the tagger's pieces and labels, and its own labels for every word."""
+def depends_on(
+    data: DataConfig, split: str, seed: int, known: Seen, tagger: Tagger
+) -> tuple[object, ...]:
+    """What replaced sentences, as pieces of a tagger, depend on, but for how they are replaced."""
+    text = tagger.tokenizer.backend_tokenizer.to_str()
+    digests = (hashlib.sha256(x).digest() for x in (known.entities.tobytes(), text.encode()))
+    return (data, split, seed, tagger.labels, tagger.positions, *digests)
+
+
+def _rows(data: DataConfig, tagger: Tagger) -> DataConfig:
+    """With rows that the model has positions for; each run may have another length."""
+    return dataclasses.replace(data, length=min(data.length, tagger.positions))
+
+
+def prepare(
+    tagger: Tagger, parts: Mapping[str, Part], data: DataConfig, log: Log
+) -> dict[str, Prepared]:
+    """The sentences as the tagger's pieces and labels."""
     from sparsejax.data import preparation, sources
     from sparsejax.runtime import parallel
 
-    # Rows that the model has positions for; each run may have another length.
-    data = dataclasses.replace(data, length=min(data.length, tagger.positions))
+    data = _rows(data, tagger)
     in_cache = not any(isinstance(part, sources.ListPart) for part in parts.values())
     prepared = preparation.prepare(
         parts,
@@ -165,6 +224,17 @@ def tag(
     )
     prepared = preparation.relabelled(prepared, tagger.labels)
     parallel.check_same(f"{preparation.digest(prepared)} {data.length}", "sentences")
+    return prepared
+
+
+def tag(
+    tagger: Tagger,
+    prepared: Mapping[str, Prepared],
+    data: DataConfig,
+    log: Log,
+    what: str = "as they are",
+) -> dict[str, Tagged]:
+    """The tagger's own labels for every word."""
     progress = log.patient("tagging rows")
     times = [(0, time.monotonic())]
 
@@ -172,14 +242,14 @@ def tag(
         times.append((done, time.monotonic()))
         progress(done, total)
 
-    tagged = tagger.tag(prepared, data.length, show)
+    tagged = tagger.tag(prepared, _rows(data, tagger).length, show)
     number = sum(len(part.encoded.words) for part in prepared.values())
     speed = ""
     if len(times) > 2:  # without the first batch, for which the program is compiled
         (first, began), (last, ended) = times[1], times[-1]
         speed = f", {number / last * (last - first) / (ended - began):,.0f} a second"
     log(f"{what}: {number:,} sentences in {times[-1][1] - times[0][1]:.1f} s{speed}")
-    return prepared, tagged
+    return tagged
 
 
 def in_memory(corpus: Corpus) -> dict[str, Part]:

@@ -53,7 +53,7 @@ def work(where: Path, log: logging.Log, stop: stopping.Stop, retry: bool = False
     todo = in_order(grid)
     tried: set[str] = set()
     failed: dict[str, str] = {}
-    data, progress = setup.LastData(), Progress(where, grid, log)
+    last, progress = (setup.LastData(), evaluate.LastReplaced()), Progress(where, grid, log)
     with compilations() as compiled:
         try:
             while True:
@@ -71,7 +71,7 @@ def work(where: Path, log: logging.Log, stop: stopping.Stop, retry: bool = False
                         if retry:
                             mine.clear()
                         why = mine.failure() or attempt(
-                            where, run, grid.evaluate, mine, data, stop, progress
+                            where, run, grid.evaluate, mine, last, stop, progress
                         )
                         if why is not None:
                             failed[run.name] = why
@@ -97,7 +97,7 @@ def attempt(
     run: Run,
     asked: EvaluateConfig,
     mine: directory.Claim,
-    data: setup.LastData,
+    last: tuple[setup.LastData, evaluate.LastReplaced],
     stop: stopping.Stop,
     progress: Progress,
 ) -> str | None:
@@ -108,11 +108,11 @@ def attempt(
     config = dataclasses.replace(run.config, output=str(path), resume="auto")
     try:
         with progress.of(run) as log:
-            train.run(config, stop, log, data)
+            train.run(config, stop, log, last[0])
             stop.check()
             if asked.perturb:
                 trained = evaluate.load_run(path)
-                evaluate.run(path, trained, trained.data, asked, log)
+                evaluate.run(path, trained, trained.data, asked, log, last[1])
     except UserError as error:
         why = str(error)
     except Exception as error:

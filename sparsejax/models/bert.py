@@ -259,6 +259,12 @@ def init(config: BertConfig, key: jax.Array) -> Params:
     return model.init(key, row, row, row, train=False)["params"]
 
 
+@functools.cache
+def shapes(config: BertConfig) -> Params:
+    """The parameters that `init` would give, as shapes only."""
+    return jax.eval_shape(lambda: init(config, jax.random.key(0)))
+
+
 def apply(
     config: BertConfig,
     params: Params,

@@ -86,6 +86,7 @@ def numbers(config: Config, total: int, mesh: Mesh | None = None) -> Numbers:
             np.int32(planned.begin),
             np.int32(planned.end),
             np.int32(planned.interval),
+            initial=np.float32(planned.initial),
         ),
         dropout_key=np.asarray(jax.random.key_data(jax.random.split(key)[1])),
         pruning_key=np.asarray(jax.random.key_data(key)),
