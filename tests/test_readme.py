@@ -16,10 +16,13 @@ import pytest
 
 from sparsejax import train
 from sparsejax.data import embedded
+from sparsejax.grid import spec
 
 README = Path(__file__).resolve().parents[1] / "README.md"
 TEXT = README.read_text("utf-8")
 SMALL = "--train.epochs 1 --data.train_sentences 30 --data.eval_sentences 10"
+
+SMALL_MODEL = "--model.layers 1 --model.width 16 --model.heads 2 --model.intermediate 32"
 
 
 def blocks(language: str, text: str = TEXT) -> list[str]:
@@ -40,9 +43,9 @@ def test_the_two_commands_stand_at_the_top() -> None:
     ]
 
 
-DATA, EVALUATION, RUNS = (
+DATA, EVALUATION, RUNS, GRIDS = (
     (README.parent / f"docs/{name}.md").read_text("utf-8")
-    for name in ("data", "evaluation", "runs")
+    for name in ("data", "evaluation", "runs", "grids")
 )
 EVERY = [*commands(), *commands(DATA), *commands(EVALUATION), *commands(RUNS)]
 TRAIN = [c for c in EVERY if c.startswith("python -m sparsejax.train ")]
@@ -147,6 +150,34 @@ def test_predictions_and_exports(
     assert Path("run/export/compressed-int8/README.md").is_file()
 
 
+def test_grids_and_their_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As they stand, with a smaller model and fewer sentences; what is for SLURM only listed."""
+    from sparsejax import report, sweep
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "configs").symlink_to(README.parent / "configs")
+    asked = [c for c in (*commands(), *commands(GRIDS)) if re.search(r"\.(sweep|report) ", c)]
+    assert len(asked) == 6
+    for command in asked:
+        _, _, module, *words = shlex.split(command)
+        if module == "sparsejax.report":
+            report.main(words)
+        else:
+            only_listed = ["--dry-run"] if "slurm" in words else []
+            sweep.main([*words, *SMALL.split(), *SMALL_MODEL.split(), *only_listed])
+    said = capsys.readouterr().out
+    assert "18 runs are finished, 18 of them in this process; programs compiled: 3 step" in said
+    assert "18 runs are finished, 0 of them in this process" in said  # the same in the guide
+    assert "1845 runs" in said
+    assert (tmp_path / "report/index.html").is_file()
+    counts = re.findall(r"^\| `(configs/sweeps/\S+)` \| ([\d,]+) \|", GRIDS, re.MULTILINE)
+    assert len(counts) == len(list((README.parent / "configs/sweeps").iterdir()))
+    for path, number in counts:
+        assert len(spec.read(README.parent / path, {}).runs) == int(number.replace(",", ""))
+
+
 # Those that go with any other; the rest choose what to prune and how.
 TOGETHER = [f for f in FLAGS if not f.startswith(("--prune.method", "--prune.pattern"))]
 
@@ -163,6 +194,7 @@ def test_flags(flags: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_named_files_exist() -> None:
     named = re.findall(r"\]\((\S+?)\)", TEXT) + re.findall(r"`(configs/\S+?)`", TEXT)
+    named += re.findall(r"`(configs/\S+?)`", GRIDS)
     assert named
     assert [name for name in named if not (README.parent / name).exists()] == []
 
