@@ -86,8 +86,17 @@ def run(
 
     from sparsejax.data import languages, perturb, preparation, seen, sentences, sources
     from sparsejax.ner import evaluation, saved
-    from sparsejax.runtime import host_memory, logging, parallel, processes, results, tables
+    from sparsejax.runtime import (
+        compilation,
+        host_memory,
+        logging,
+        parallel,
+        processes,
+        results,
+        tables,
+    )
 
+    compilation.keep_programs()
     if jax.default_backend() == "cpu":
         host_memory.keep_freed_memory()
     # Of several processes only the first one writes.

@@ -54,8 +54,9 @@ def run(directory: Path, arguments: Sequence[str], config: PredictConfig) -> Non
         from sparsejax.data.tokenization import Encoded
         from sparsejax.ner.spans import entity_types
         from sparsejax.ner.tagging import MAX_ROWS
-        from sparsejax.runtime import host_memory
+        from sparsejax.runtime import compilation, host_memory
 
+        compilation.keep_programs()
         if jax.default_backend() == "cpu":
             host_memory.keep_freed_memory()
         tagger, length = load(directory)

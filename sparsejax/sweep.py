@@ -83,7 +83,7 @@ def summary(outcome: Outcome) -> str:
         text += f"; {outcome.elsewhere} are with other workers"
     programs = ("_step", "predict")
     counts = (f"{outcome.compiled[name]} {name.strip('_')}" for name in programs)
-    return f"{text}; programs compiled: {', '.join(counts)}"
+    return f"{text}; programs compiled, or found: {', '.join(counts)}"
 
 
 def complete(grid: spec.Grid) -> spec.Grid:

@@ -54,8 +54,17 @@ def run(
     import jax
 
     from sparsejax.data import packing
-    from sparsejax.runtime import host_memory, logging, parallel, processes, run_directory, setup
+    from sparsejax.runtime import (
+        compilation,
+        host_memory,
+        logging,
+        parallel,
+        processes,
+        run_directory,
+        setup,
+    )
 
+    compilation.keep_programs()
     if jax.default_backend() == "cpu":
         host_memory.keep_freed_memory()
     # Of several processes only the first one looks at the output, and writes.

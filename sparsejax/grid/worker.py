@@ -18,7 +18,7 @@ from sparsejax.config import EvaluateConfig
 from sparsejax.errors import UserError
 from sparsejax.grid import cost, directory
 from sparsejax.grid.spec import Grid, Run
-from sparsejax.runtime import host_memory, logging, run_directory, setup, stopping
+from sparsejax.runtime import compilation, host_memory, logging, run_directory, setup, stopping
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +47,7 @@ def work(where: Path, log: logging.Log, stop: stopping.Stop, retry: bool = False
       UserError: a run's directory holds something else.
       Stopped: as asked; the same call goes on.
     """
+    compilation.keep_programs()
     if jax.default_backend() == "cpu":
         host_memory.keep_freed_memory()
     grid = directory.load(where)
@@ -54,7 +55,7 @@ def work(where: Path, log: logging.Log, stop: stopping.Stop, retry: bool = False
     tried: set[str] = set()
     failed: dict[str, str] = {}
     last, progress = (setup.LastData(), evaluate.LastReplaced()), Progress(where, grid, log)
-    with compilations() as compiled:
+    with compilation.counted() as compiled:
         try:
             while True:
                 before = len(tried)
@@ -164,19 +165,3 @@ def duration(seconds: float) -> str:
     if seconds < 6000:
         return f"{seconds / 60:.0f} min"
     return f"{seconds / 3600:.0f} h" if seconds < 360_000 else f"{seconds / 86400:.0f} days"
-
-
-@contextmanager
-def compilations() -> Iterator[list[str]]:
-    """Meanwhile, the name of each program that is compiled is added to the list."""
-    names: list[str] = []
-
-    def listen(event: str, duration_secs: float, **about: str | int) -> None:
-        if event == "/jax/core/compile/backend_compile_duration":
-            names.append(str(about.get("fun_name")).removeprefix("jit(").removesuffix(")"))
-
-    jax.monitoring.register_event_duration_secs_listener(listen)
-    try:
-        yield names
-    finally:
-        jax.monitoring.unregister_event_duration_listener(listen)
