@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import math
 import os
 import types
@@ -16,9 +17,15 @@ import yaml
 from sparsejax.errors import UserError
 
 
+@functools.cache
+def _kinds(of: Any) -> dict[str, Any]:
+    """The types of a dataclass's fields; worked out once, for grids of thousands of runs."""
+    return get_type_hints(of)
+
+
 def leaves(config: Any, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
     """(dotted name, type, value) of every field that is not a section."""
-    for name, kind in get_type_hints(type(config)).items():
+    for name, kind in _kinds(type(config)).items():
         value = getattr(config, name)
         if dataclasses.is_dataclass(kind):
             yield from leaves(value, f"{prefix}{name}.")
@@ -36,7 +43,7 @@ def overlay(base: Any, values: Any, prefix: str = "", root: Any = None) -> Any:
     if not isinstance(values, dict):
         section = f"{prefix[:-1]}: " if prefix else ""
         raise UserError(f"{section}{show(values)} is not a mapping of fields to values")
-    kinds = get_type_hints(type(base))
+    kinds = _kinds(type(base))
     changes = {}
     for name, value in values.items():
         dotted = f"{prefix}{name}"

@@ -20,6 +20,7 @@ from sparsejax.config import (
     EvaluateConfig,
     ModelConfig,
     PruneConfig,
+    SweepConfig,
     TrainConfig,
 )
 from sparsejax.config_checks import validate
@@ -426,7 +427,7 @@ def test_every_number_and_name_has_a_range() -> None:
         name
         for name, kind in {
             name: kind
-            for config in (Config(), EvaluateConfig())
+            for config in (Config(), EvaluateConfig(), SweepConfig())
             for name, kind, _ in config_values.leaves(config)
         }.items()
         if kind in (int, float, int | None, str | None)

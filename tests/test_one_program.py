@@ -65,7 +65,7 @@ def test_a_run_with_other_numbers_compiles_nothing(
     quiet = logging.Log(quiet=True)
     with compilation.counted() as first:
         train.run(config(FIRST, method, tmp_path / "first"), log=quiet, data=data)
-    assert first.count("_step") == 1
+    assert first.count("_step") <= 1  # none, where another test had the same program
     with compilation.counted() as second:
         train.run(config(SECOND, method, tmp_path / "second"), log=quiet, data=data)
     assert second == []

@@ -30,7 +30,7 @@ from sparsejax.config import Config, DataConfig
 from sparsejax.data import readers, texts, words
 from sparsejax.errors import UserError
 from sparsejax.models import bert, huggingface
-from sparsejax.ner import mentions, saved
+from sparsejax.ner import mentions, saved, tagging
 from sparsejax.runtime import results
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -200,6 +200,7 @@ def test_blocks_change_nothing(tag: Tag, monkeypatch: pytest.MonkeyPatch, tmp_pa
     whole, _ = tag(stdin=stdin)
     loaded: list[saved.Tagger] = []
     load = saved.load
+    tagging.make_predict.cache_clear()  # not the one of other tests, which had other rows
     monkeypatch.setattr(saved, "load", lambda *a: loaded.append(load(*a)) or loaded[-1])
     monkeypatch.setattr(predict, "FIRST", 3)
     monkeypatch.setattr(predict, "MOST", 40)
