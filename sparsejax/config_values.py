@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import functools
 import math
 import os
 import types
@@ -16,11 +15,14 @@ import yaml
 
 from sparsejax.errors import UserError
 
+_KINDS: dict[type[Any], dict[str, Any]] = {}
 
-@functools.cache
-def _kinds(of: Any) -> dict[str, Any]:
+
+def _kinds(of: type[Any]) -> dict[str, Any]:
     """The types of a dataclass's fields; worked out once, for grids of thousands of runs."""
-    return get_type_hints(of)
+    if of not in _KINDS:
+        _KINDS[of] = get_type_hints(of)
+    return _KINDS[of]
 
 
 def leaves(config: Any, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:

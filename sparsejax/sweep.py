@@ -46,16 +46,19 @@ def run(path: str, config: SweepConfig, given: Mapping[str, Any]) -> None:
     where = Path(config.output or Path("runs", grid.name))
     for text in directory.begin(where, complete(grid), config.accept_changes):
         print(f"changed: {text}")
+    if config.retry:
+        number = directory.forget_failures(where, directory.load(where))
+        print(f"{number} runs that failed are begun again")
     if config.executor == "slurm":
         from sparsejax.grid import slurm
 
-        ids = slurm.submit(where.resolve(), config.slurm, config.retry)
+        ids = slurm.submit(where.resolve(), config.slurm)
         print(f"submitted {len(ids)} workers: {', '.join(ids)}; logs in {where / 'slurm'}")
         return
-    work(where, config.retry)
+    work(where)
 
 
-def work(where: Path, retry: bool) -> None:
+def work(where: Path) -> None:
     """Does what is left of a grid, and says what came of it.
 
     Raises:
@@ -67,20 +70,20 @@ def work(where: Path, retry: bool) -> None:
 
     log = logging.Log()
     with stopping.listening() as stop:
-        outcome = worker.work(where, log, stop, retry)
+        outcome = worker.work(where, log, stop)
     log(summary(outcome), f"results in {where / 'results.jsonl'}")
     if outcome.failed:
         name, why = next(iter(outcome.failed.items()))
         raise UserError(
-            f"{len(outcome.failed)} runs failed, {name} for one: {why}; --retry tries them again"
+            f"failed runs: {len(outcome.failed)}, {name} for one: {why}; --retry tries them again"
         )
 
 
 def summary(outcome: Outcome) -> str:
     """One line for what a worker leaves."""
-    text = f"{outcome.finished} runs are finished, {outcome.mine} of them in this process"
+    text = f"finished: {outcome.finished} of {outcome.runs} runs, {outcome.mine} in this process"
     if outcome.elsewhere:
-        text += f"; {outcome.elsewhere} are with other workers"
+        text += f"; with other workers: {outcome.elsewhere}"
     programs = ("_step", "predict")
     counts = (f"{outcome.compiled[name]} {name.strip('_')}" for name in programs)
     return f"{text}; programs compiled, or found: {', '.join(counts)}"
@@ -161,7 +164,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             SweepConfig, words, "python -m sparsejax.sweep GRID", __doc__ or ""
         )
         if path is None:
-            raise UserError("the first argument is the YAML file of a grid")
+            raise UserError("the first argument is the YAML file of a grid; flags go after it")
         config: SweepConfig = config_values.overlay(SweepConfig(), given)
         config_checks.check_ranges(config)
         run(path, config, {name: given[name] for name in FIELDS if name in given})

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,9 +16,11 @@ from typing import Any
 import pytest
 import yaml
 
-from sparsejax import sweep
+from sparsejax import evaluate, sweep, train
+from sparsejax.config import Config
+from sparsejax.errors import Stopped, UserError
 from sparsejax.grid import directory, spec, worker
-from sparsejax.runtime import logging, results, stopping
+from sparsejax.runtime import logging, results, setup, stopping
 
 ROOT = Path(__file__).parents[1]
 # Small, and quick to compile.
@@ -46,8 +50,15 @@ def begun(tmp_path: Path, **content: Any) -> Path:
     return where
 
 
-def work(where: Path, retry: bool = False) -> worker.Outcome:
-    return worker.work(where, logging.Log(quiet=True), stopping.Stop(), retry)
+def work(where: Path, stop: stopping.Stop | None = None) -> worker.Outcome:
+    return worker.work(where, logging.Log(quiet=True), stop or stopping.Stop())
+
+
+def entries(where: Path, name: str) -> list[dict[str, Any]]:
+    """What was noted of a run."""
+    with directory.claim(where, name) as mine:
+        assert mine is not None
+        return mine.entries()
 
 
 def starts(where: Path) -> dict[str, int]:
@@ -93,7 +104,7 @@ def test_killed_three_times_the_results_are_those_of_an_uninterrupted_grid(tmp_p
     last = command(grid, where)
     said = last.communicate()[0]
     assert last.returncode == 0, said
-    assert "3 runs are finished" in said
+    assert "finished: 3 of 3 runs" in said
     assert whole.communicate()[0] and whole.returncode == 0
     assert (where / "results.jsonl").read_bytes() == (
         tmp_path / "whole" / "results.jsonl"
@@ -111,7 +122,7 @@ def test_two_workers_do_every_run_exactly_once(tmp_path: Path) -> None:
     said = [process.communicate()[0] for process in workers]
     assert [process.returncode for process in workers] == [0, 0], said
     assert starts(where) == {f"sparsity={s}": 1 for s in (0.1, 0.2, 0.3, 0.4, 0.5, 0.6)}
-    mine = [int(text.split(" of them in this process")[0].split()[-1]) for text in said]
+    mine = [int(text.split(" in this process")[0].split()[-1]) for text in said]
     assert sum(mine) == 6
     rows = results.read(where / "results.jsonl")
     assert {row["run"] for row in rows} == set(starts(where))
@@ -123,7 +134,8 @@ def test_a_run_that_another_worker_is_at_is_left_to_it(tmp_path: Path) -> None:
         assert mine is not None
         outcome = work(where)
     assert (outcome.finished, outcome.mine, outcome.elsewhere) == (1, 1, 1)
-    assert "1 are with other workers" in sweep.summary(outcome)
+    said = sweep.summary(outcome)
+    assert "finished: 1 of 2 runs, 1 in this process; with other workers: 1" in said
     outcome = work(where)
     assert (outcome.finished, outcome.mine, outcome.elsewhere) == (2, 1, 0)
     assert work(where).mine == 0
@@ -142,10 +154,12 @@ def test_a_run_that_fails_is_told_and_not_tried_again(
     assert again.failed == outcome.failed and again.mine == 0
     assert starts(where) == {"learning_rate=1e_30": 1, "learning_rate=0.001": 1}
     text = refused(written(tmp_path, **content), "--output", str(where), capsys=capsys)
-    assert "1 runs failed, learning_rate=1e_30 for one: the loss is nan" in text
+    assert "failed runs: 1, learning_rate=1e_30 for one: the loss is nan" in text
     assert "--retry tries them again" in text
-    assert work(where, retry=True).mine == 0
-    assert starts(where)["learning_rate=1e_30"] == 1  # the claim was cleared, then noted again
+    refused(written(tmp_path, **content), "--output", str(where), "--retry", capsys=capsys)
+    assert "1 runs that failed are begun again" in capsys.readouterr().out
+    assert [list(entry) for entry in entries(where, "learning_rate=1e_30")] == [["step"], ["error"]]
+    assert entries(where, "learning_rate=0.001") == [{"step": 0}, {"done": True}]
 
 
 def test_a_run_that_kills_its_process_is_given_up(tmp_path: Path) -> None:
@@ -156,6 +170,13 @@ def test_a_run_that_kills_its_process_is_given_up(tmp_path: Path) -> None:
             mine.note({"step": 7})
     outcome = work(where)
     assert "begun 5 times" in outcome.failed["sparsity=0.5"]
+    # One that ended in good order meanwhile is no such run.
+    with directory.claim(where, "sparsity=0.5") as mine:
+        assert mine is not None
+        mine.note({"stopped": True})
+        assert mine.failure() is None
+        mine.note({"step": 7})
+        assert mine.failure() is None
     # One that gets further each time is no such run.
     with directory.claim(where, "sparsity=0.5") as mine:
         assert mine is not None
@@ -185,7 +206,7 @@ def test_a_grid_that_has_changed(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "1 runs are new (sparsity=0.9); 1 runs are gone (sparsity=0.7)" in text
     assert "--accept-changes" in text
     sweep.main([str(more), "--output", str(where), "--accept-changes"])
-    assert "2 runs are finished, 1 of them" in capsys.readouterr().out
+    assert "finished: 2 of 2 runs, 1 in this process" in capsys.readouterr().out
     assert (where / "runs/sparsity=0.5/results.jsonl").stat().st_mtime_ns == stamp
     assert {row["run"] for row in results.read(where / "results.jsonl")} == {
         "sparsity=0.5",
@@ -195,7 +216,7 @@ def test_a_grid_that_has_changed(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "in 2 runs it has train.epochs 1 and not 2" in text
     flags = ["--train.epochs", "2", "--accept-changes"]
     sweep.main([str(more), "--output", str(where), *flags])
-    assert "2 runs are finished, 2 of them" in capsys.readouterr().out
+    assert "finished: 2 of 2 runs, 2 in this process" in capsys.readouterr().out
     other = written(tmp_path, **sparsities(0.5, 0.9), evaluate={"perturb": ["script"]})
     text = refused(other, "--output", str(where), "--train.epochs", "2", capsys=capsys)
     assert "evaluate: perturb was () and is ('script',)" in text
@@ -221,6 +242,8 @@ def test_what_is_no_grid_directory(tmp_path: Path, capsys: pytest.CaptureFixture
     (where / "thesis.tex").write_text("")
     assert "holds other things than a grid" in refused(grid, "--output", str(where), capsys=capsys)
     (where / "thesis.tex").unlink()
+    (where / ".grid.json.77").write_text("")  # what a kill may leave
+    directory.begin(where, sweep.complete(spec.read(grid, {})), accept=False)
     path = where / "grid.json"
     for content, message in (
         ("{", "grid.json: damaged"),
@@ -230,13 +253,111 @@ def test_what_is_no_grid_directory(tmp_path: Path, capsys: pytest.CaptureFixture
         assert message in refused(grid, "--output", str(where), capsys=capsys)
 
 
-def test_a_run_of_other_settings_in_the_place_of_one_is_told(tmp_path: Path) -> None:
-    where = begun(tmp_path, **sparsities(0.5, 0.9))
+def test_directories_that_are_damaged_or_of_another_run_cost_no_other_run(tmp_path: Path) -> None:
+    where = begun(tmp_path, **sparsities(0.5, 0.7, 0.9))
     work(where)
+    (where / "runs/sparsity=0.7/config.yaml").write_text("seed: 1\n")
     os.rename(where / "runs/sparsity=0.5", where / "runs/moved")
     os.rename(where / "runs/sparsity=0.9", where / "runs/sparsity=0.5")
-    with pytest.raises(Exception, match=r"holds a run with prune.sparsity 0.9 and not 0.5"):
+    outcome = work(where)
+    assert (outcome.finished, outcome.mine) == (1, 1)
+    assert "holds a run with prune.sparsity 0.9 and not 0.5" in outcome.failed["sparsity=0.5"]
+    assert "config.yaml: damaged or changed" in outcome.failed["sparsity=0.7"]
+    assert {row["run"] for row in results.read(where / "results.jsonl")} == {"sparsity=0.9"}
+
+
+def test_a_worker_does_not_go_on_with_a_grid_that_is_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    where = begun(tmp_path, **sparsities(0.3, 0.6))
+    train_one = train.run
+
+    def change(config: Config, *rest: Any) -> Path:
+        grid = written(tmp_path, **sparsities(0.3, 0.6, 0.9))
+        more = sweep.complete(spec.read(grid, {"train": {"clip_norm": 2.0}}))
+        with pytest.raises(UserError, match=r"a worker is at sparsity=0.3, which has changed"):
+            directory.begin(where, more, accept=True)
+        directory.begin(where, sweep.complete(spec.read(grid, {})), accept=True)
+        return train_one(config, *rest)
+
+    monkeypatch.setattr(train, "run", change)
+    with pytest.raises(UserError, match="the grid was changed; start this worker again"):
         work(where)
+    monkeypatch.undo()
+    assert not (where / "runs/sparsity=0.6").exists()
+    assert work(where).finished == 3
+
+
+def test_changes_that_are_refused_remove_nothing(tmp_path: Path) -> None:
+    where = begun(tmp_path, **sparsities(0.3, 0.6))
+    work(where)
+    other = sweep.complete(
+        spec.read(written(tmp_path, **sparsities(0.3, 0.6)), {"train": {"clip_norm": 2.0}})
+    )
+    with directory.claim(where, "sparsity=0.6"), pytest.raises(UserError, match="stop it first"):
+        directory.begin(where, other, accept=True)
+    assert work(where).mine == 0
+
+
+def test_what_the_program_itself_fails_at_costs_no_other_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also before there is a directory for the run."""
+    where = begun(tmp_path, **sparsities(0.3, 0.6))
+    prepare = setup.prepare
+
+    def fails(config: Config, data: setup.Data) -> setup.Setup:
+        if config.prune.sparsity == 0.3:
+            raise RuntimeError("out of\nmemory")
+        return prepare(config, data)
+
+    monkeypatch.setattr(setup, "prepare", fails)
+    outcome = work(where)
+    assert outcome.failed == {"sparsity=0.3": "RuntimeError: out of memory"}
+    assert outcome.finished == 1
+    assert entries(where, "sparsity=0.3")[-1] == {"error": "RuntimeError: out of memory"}
+    assert "in fails" in (where / "runs/sparsity=0.3/log.txt").read_text()
+
+
+def test_a_full_disk_is_no_fault_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    where = begun(tmp_path, **sparsities(0.3))
+    full = shutil.disk_usage(where)._replace(free=0)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: full)
+    monkeypatch.setattr(train, "run", raising(UserError("cannot be written")))
+    with pytest.raises(UserError, match=r"the disk is full \(cannot be written\)"):
+        work(where)
+    monkeypatch.setattr(train, "run", raising(OSError(errno.ENOSPC, "No space left on device")))
+    with pytest.raises(OSError, match="No space left"):
+        work(where)
+    monkeypatch.undo()
+    assert work(where).finished == 1
+
+
+def raising(error: Exception) -> Any:
+    def fails(*_: Any) -> None:
+        raise error
+
+    return fails
+
+
+def test_a_signal_is_heeded_while_a_run_is_evaluated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    where = begun(tmp_path, **sparsities(0.3), evaluate={"perturb": ["language"]})
+    with stopping.listening() as stop:
+
+        def signalled(*_: Any) -> None:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(5)
+            raise AssertionError("the signal was not heeded")
+
+        monkeypatch.setattr(evaluate, "run", signalled)
+        with pytest.raises(Stopped, match="stopped by SIGTERM; the same command goes on with"):
+            work(where, stop)
+    monkeypatch.undo()
+    assert entries(where, "sparsity=0.3") == [{"step": 0}, {"stopped": True}]
+    assert results.read(where / "results.jsonl") == []
+    assert work(where).finished == 1
 
 
 def test_every_method_is_compiled_once_in_the_quickstart(tmp_path: Path) -> None:
@@ -273,7 +394,7 @@ def test_dry_run_lists_and_counts(tmp_path: Path, capsys: pytest.CaptureFixture[
 def test_mistakes_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         sweep.main([])
-    assert stop.value.code == "error: the first argument is the YAML file of a grid"
+    assert str(stop.value.code).startswith("error: the first argument is the YAML file of a grid")
     assert "missing.yaml: cannot be read" in refused(tmp_path / "missing.yaml", capsys=capsys)
     grid = written(tmp_path, **sparsities(0.5))
     assert "slurm.workers: 0 is not at least 1" in refused(

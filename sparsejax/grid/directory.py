@@ -50,7 +50,7 @@ def begin(directory: Path, grid: Grid, accept: bool) -> list[str]:
         directory.mkdir(parents=True, exist_ok=True)
         with _locked(directory):
             if not path.exists():
-                if any(directory.iterdir()):
+                if any(not p.name.startswith(".grid.json.") for p in directory.iterdir()):
                     raise UserError(f"output: {directory} holds other things than a grid")
                 files.write_whole(path, new)
                 return []
@@ -64,21 +64,45 @@ def begin(directory: Path, grid: Grid, accept: bool) -> list[str]:
                     "--accept-changes to go on with the new one, or another --output"
                 )
             before = {run.name: run.config for run in old.runs}
-            for run in grid.runs:
-                if run.name in before and config_files.difference(run.config, before[run.name]):
-                    _begin_again(directory, run.name)
-            files.write_whole(path, new)
+            changed = [
+                run.name
+                for run in grid.runs
+                if run.name in before and config_files.difference(run.config, before[run.name])
+            ]
+            with _claimed(directory, changed) as claims:
+                files.write_whole(path, new)
+                for name, mine in claims.items():
+                    shutil.rmtree(run_path(directory, name), ignore_errors=True)
+                    mine.clear()
             return found
     except OSError as error:
         raise UserError(f"output: {directory}: cannot be written: {error.strerror}") from None
 
 
-def _begin_again(directory: Path, name: str) -> None:
-    with claim(directory, name) as mine:
-        if mine is None:
-            raise UserError(f"output: {directory}: a worker is at {name}, which has changed")
-        shutil.rmtree(run_path(directory, name), ignore_errors=True)
-        mine.clear()
+@contextlib.contextmanager
+def _claimed(directory: Path, names: list[str]) -> Iterator[dict[str, Claim]]:
+    """Within, all of these runs are this process's alone, before the first of them is touched."""
+    with contextlib.ExitStack() as stack:
+        found = {}
+        for name in names:
+            mine = stack.enter_context(claim(directory, name))
+            if mine is None:
+                raise UserError(
+                    f"output: {directory}: a worker is at {name}, which has changed; stop it first"
+                )
+            found[name] = mine
+        yield found
+
+
+def forget_failures(directory: Path, grid: Grid) -> int:
+    """Lets runs that failed be begun again; returns their number."""
+    count = 0
+    for run in grid.runs:
+        with claim(directory, run.name) as mine:
+            if mine is not None and mine.failure() is not None:
+                mine.clear()
+                count += 1
+    return count
 
 
 def _as_json(grid: Grid) -> bytes:
@@ -199,8 +223,9 @@ class Claim:
         entries = self.entries()
         if entries and "error" in entries[-1]:
             return str(entries[-1]["error"])
-        starts = [entry["step"] for entry in entries if "step" in entry]
-        last = list(itertools.takewhile(lambda step: step == starts[-1], reversed(starts)))
+        # Starts since it last ended in good order, from the same checkpoint.
+        starts = list(itertools.takewhile(lambda entry: "step" in entry, reversed(entries)))
+        last = list(itertools.takewhile(lambda e: e["step"] == starts[0]["step"], starts))
         if len(last) >= STARTS:
             return (
                 f"begun {STARTS} times, and each time the process ended before it got any further"
@@ -252,22 +277,28 @@ def is_done(directory: Path, run: Run, evaluate: EvaluateConfig) -> bool:
     return set(evaluate.perturb) <= there
 
 
-def write_results(directory: Path, grid: Grid) -> int:
-    """Writes the scores of all finished runs, in the order of the grid; returns their number.
+def write_results(directory: Path) -> tuple[int, int]:
+    """Writes the scores of all finished runs, in the order of the grid as it is now.
 
-    Each row is one of a run's own results.jsonl, with the run's name and values on the axes.
+    Each row is one of a run's own results.jsonl, with the run's name and values on the axes. A run
+    whose directory is damaged, or of another one, is left out.
+
+    Returns:
+      How many runs are finished, of how many.
     """
     done, rows = 0, list[Row]()
     with _locked(directory):
+        grid = load(directory)
         for run in grid.runs:
-            path = run_path(directory, run.name) / "results.jsonl"
-            if not path.exists():
-                continue
-            done += 1
-            about = {"run": run.name, "axes": run.axes}
-            rows += (about | row for row in results.read(path))
+            try:
+                if is_done(directory, run, grid.evaluate):
+                    found = results.read(run_path(directory, run.name) / "results.jsonl")
+                    rows += ({"run": run.name, "axes": run.axes} | row for row in found)
+                    done += 1
+            except UserError:
+                continue  # a worker says why
         results.write(directory / "results.jsonl", rows)
-    return done
+    return done, len(grid.runs)
 
 
 @contextlib.contextmanager

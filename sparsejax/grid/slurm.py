@@ -10,7 +10,7 @@ from sparsejax.config import SlurmConfig
 from sparsejax.errors import UserError
 
 
-def submit(where: Path, config: SlurmConfig, retry: bool) -> list[str]:
+def submit(where: Path, config: SlurmConfig) -> list[str]:
     """Submits the workers.
 
     Each does runs of the grid until none is left, so that one which starts late, or is killed,
@@ -19,7 +19,6 @@ def submit(where: Path, config: SlurmConfig, retry: bool) -> list[str]:
     Args:
       where: the directory of the grid, which all nodes see.
       config: of the jobs.
-      retry: whether they begin again runs that failed.
 
     Returns:
       The ids of the jobs.
@@ -49,7 +48,7 @@ def submit(where: Path, config: SlurmConfig, retry: bool) -> list[str]:
             slurm_array_parallelism=config.workers,
             **{name: value for name, value in asked.items() if value is not None},
         )
-        jobs = executor.map_array(Worker(), [str(where)] * config.workers, [retry] * config.workers)
+        jobs = executor.map_array(Worker(), [str(where)] * config.workers)
     except (RuntimeError, OSError) as error:  # submitit's own errors are RuntimeErrors
         reason = " ".join(str(error).split())
         raise UserError(f"executor: the jobs cannot be submitted ({reason})") from None
@@ -59,13 +58,13 @@ def submit(where: Path, config: SlurmConfig, retry: bool) -> list[str]:
 class Worker:
     """What a job calls, and, when it is to be requeued, asks for the next call."""
 
-    def __call__(self, where: str, retry: bool) -> None:
+    def __call__(self, where: str) -> None:
         from sparsejax import sweep
 
-        sweep.work(Path(where), retry)
+        sweep.work(Path(where))
 
-    def checkpoint(self, where: str, retry: bool) -> Any:
+    def checkpoint(self, where: str) -> Any:
         """The same again: what is to be kept is on the disk."""
         import submitit
 
-        return submitit.helpers.DelayedSubmission(self, where, retry)
+        return submitit.helpers.DelayedSubmission(self, where)

@@ -19,19 +19,22 @@ Fields are those of `config.Config`, with dots. `when` may name fields and axes 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import os
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from sparsejax import config_checks, config_files, config_values
-from sparsejax.config import Config, EvaluateConfig
+from sparsejax.config import Config, EvaluateConfig, PruneConfig
 from sparsejax.config_values import show
 from sparsejax.errors import UserError
 
 # What the grid decides by itself, or each start of a worker.
 _NOT_OURS = re.compile(r"output|overwrite|resume|parallel(\.(?!fsdp$).*)?")
+_LONGEST_LIST = 130  # characters of the 40 languages and a little more
 _LONGEST = 200  # bytes of a name: file systems take 255, and something may be appended
 
 
@@ -76,6 +79,8 @@ def read(path: str | os.PathLike[str], given: Mapping[str, Any]) -> Grid:
         return _grid(values, Path(path), given)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
+    except RecursionError:  # a YAML alias within what it stands for
+        raise UserError(f"{path}: a value contains itself") from None
 
 
 def _grid(values: Any, path: Path, given: Mapping[str, Any]) -> Grid:
@@ -83,18 +88,22 @@ def _grid(values: Any, path: Path, given: Mapping[str, Any]) -> Grid:
     _check_keys(values, keys, "the file")
     base = Config()
     if (own := values.get("config")) is not None:
-        if not isinstance(own, str):
-            raise UserError(f"config: {show(own)} is not a path")
+        if not isinstance(own, str) or not own:
+            raise UserError(f"config: {show(own)} is not the path of a file")
         base = config_files.read(path.parent / own)
     base = _changed(base, _fields(values.get("set", {}), "set"), "set")
     base = config_values.overlay(base, given)
     _check_ours(base)
     axes = [_axis(name, value) for name, value in _items(values.get("axes"), "axes")]
-    where = [_part(part, number) for number, part in enumerate(values.get("where") or (), 1)]
-    evaluate = _evaluate(values.get("evaluate", {}))
+    parts = values.get("where") or []
+    if not isinstance(parts, list):
+        raise UserError(f"where: {show(parts)} is not a list; put a dash before each `when`")
+    where = [_part(part, number) for number, part in enumerate(parts, 1)]
+    evaluate = _evaluate(values.get("evaluate"))
     if not axes:
         raise UserError("axes: there is none; name a field and its values")
     _check_conditions(axes)
+    _check_flags(given, axes, where)
     shorts = _short_names([axis.name for axis in axes])
     runs = []
     for chosen in _combinations(axes, base, {}):
@@ -103,18 +112,18 @@ def _grid(values: Any, path: Path, given: Mapping[str, Any]) -> Grid:
             config = _changed(config, {name: value}, "axes")
         for when, changes in where:
             if all(_value(config, name) in allowed for name, allowed in when.items()):
+                if twice := chosen.keys() & changes.keys():
+                    raise UserError(f"where: {twice.pop()} is an axis; give its values there")
                 config = _changed(config, changes, "where")
         name = ",".join(f"{shorts[axis]}={word(value)}" for axis, value in chosen.items())
         if len(name.encode()) > _LONGEST:
-            raise UserError(f"axes: {name!r}, the name of a run, is too long for a directory")
+            raise UserError(f"axes: {name!r}, the name of a run, is too long; shorten its values")
         try:
             config_checks.validate(config)
         except UserError as error:
             raise UserError(f"run {name}: {error}") from None
         runs.append(Run(name, config, chosen))
-    names = [run.name for run in runs]
-    if twice := [name for name in names if names.count(name) > 1]:
-        raise UserError(f"axes: two runs have the name {twice[0]!r}; leave out the repeated value")
+    _check_runs(runs, axes)
     used = {axis.name: axis.values for axis in axes}
     return Grid(path.stem, tuple(runs), evaluate, used)
 
@@ -163,7 +172,10 @@ def _condition(given: Any, what: str) -> dict[str, tuple[Any, ...]]:
     found = {}
     for name, value in _fields(given, what).items():
         kind, allowed = _kind(name, what), value if isinstance(value, list) else [value]
-        found[name] = tuple(config_values.convert(name, kind, one) for one in allowed)
+        try:
+            found[name] = tuple(config_values.convert(name, kind, one) for one in allowed)
+        except UserError as error:
+            raise UserError(f"{what}: {error}") from None
     return found
 
 
@@ -177,9 +189,13 @@ def _part(given: Any, number: int) -> tuple[dict[str, tuple[Any, ...]], dict[str
 
 
 def _evaluate(given: Any) -> EvaluateConfig:
+    given = {} if given is None else given
     _check_keys(given, ("perturb", "seed"), "evaluate")
-    config: EvaluateConfig = config_values.overlay(EvaluateConfig(), given)
-    config_checks.check_ranges(config)
+    try:
+        config: EvaluateConfig = config_values.overlay(EvaluateConfig(), given)
+        config_checks.check_ranges(config)
+    except UserError as error:
+        raise UserError(f"evaluate: {error}") from None
     return config
 
 
@@ -188,6 +204,43 @@ def _check_conditions(axes: list[_Axis]) -> None:
     for place, axis in enumerate(axes):
         if later := [name for name in axis.when if name in names[place:]]:
             raise UserError(f"axes: {axis.name}: when: {later[0]} must stand above it")
+
+
+def _check_flags(
+    given: Mapping[str, Any], axes: list[_Axis], where: list[tuple[Any, dict[str, Any]]]
+) -> None:
+    decided = {axis.name for axis in axes}.union(*(changes for _, changes in where))
+    for name in _fields(given, "flags"):
+        if name in decided:
+            raise UserError(
+                f"{name}: a flag sets it in all runs, but the grid has its own values; leave "
+                "out the flag, or change the file"
+            )
+
+
+def _check_runs(runs: list[Run], axes: list[_Axis]) -> None:
+    names = Counter(run.name for run in runs)
+    if twice := [name for name, count in names.items() if count > 1]:
+        raise UserError(
+            f"axes: two runs have the name {twice[0]!r}; leave out the repeated value, or give "
+            "values names that differ"
+        )
+    for axis in axes:
+        if not any(axis.name in run.axes for run in runs):
+            raise UserError(f"axes: {axis.name}: its `when` holds in no run")
+    if "" in names:
+        raise UserError("axes: no axis holds in one of the runs, which has no name then")
+    same: dict[Config, str] = {}
+    for run in runs:
+        config = run.config
+        if config.prune.method == "none":  # whatever else is said of pruning
+            config = dataclasses.replace(config, prune=PruneConfig(method="none"))
+        if config in same:
+            raise UserError(
+                f"axes: {same[config]} and {run.name} are the same run; say with `when` where an "
+                "axis holds"
+            )
+        same[config] = run.name
 
 
 def _combinations(
@@ -253,7 +306,10 @@ def _short_names(names: list[str]) -> dict[str, str]:
 def word(value: Any) -> str:
     """A value as it stands in the name of a run."""
     if isinstance(value, tuple):
-        return "+".join(map(word, value)) or "all"
+        text = "+".join(map(word, value)) or "all"
+        if len(text) <= _LONGEST_LIST:
+            return text
+        return f"{len(value)}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
     if isinstance(value, bool) or value is None:
         return str(value).lower()
     text = os.path.basename(value) if isinstance(value, str) else str(value)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
+import shutil
 import time
 import traceback
 from collections import Counter
@@ -14,11 +16,13 @@ from typing import Any
 import jax
 
 from sparsejax import evaluate, train
-from sparsejax.config import EvaluateConfig
-from sparsejax.errors import UserError
+from sparsejax.errors import Stopped, UserError
 from sparsejax.grid import cost, directory
 from sparsejax.grid.spec import Grid, Run
 from sparsejax.runtime import compilation, host_memory, logging, run_directory, setup, stopping
+
+DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
+ROOM = 2**20  # bytes: a disk with less has no room for a run
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,13 +30,14 @@ class Outcome:
     """What a worker leaves behind."""
 
     finished: int  # runs of the grid, whoever did them
-    mine: int  # of them, those that this worker did
+    runs: int  # of the grid
+    mine: int  # of those that are finished, those that this worker did
     failed: dict[str, str]  # run -> why
     elsewhere: int  # runs that other workers are at
-    compiled: Counter[str]  # name of a program -> how often it was compiled
+    compiled: Counter[str]  # name of a program -> how often it was compiled, or found
 
 
-def work(where: Path, log: logging.Log, stop: stopping.Stop, retry: bool = False) -> Outcome:
+def work(where: Path, log: logging.Log, stop: stopping.Stop) -> Outcome:
     """Does all runs of a grid that are left, one after another, then writes the grid's results.
 
     A run that fails is noted and not tried again. One line tells how far the whole grid is.
@@ -41,48 +46,108 @@ def work(where: Path, log: logging.Log, stop: stopping.Stop, retry: bool = False
       where: the directory of the grid.
       log: for that line.
       stop: whether the process is asked to stop.
-      retry: whether to try again what failed in an earlier call.
 
     Raises:
-      UserError: a run's directory holds something else.
+      UserError: the disk is full, or the grid was changed meanwhile.
       Stopped: as asked; the same call goes on.
     """
     compilation.keep_programs()
     if jax.default_backend() == "cpu":
         host_memory.keep_freed_memory()
-    grid = directory.load(where)
-    todo = in_order(grid)
-    tried: set[str] = set()
-    failed: dict[str, str] = {}
-    last, progress = (setup.LastData(), evaluate.LastReplaced()), Progress(where, grid, log)
+    worker = Worker(where, log, stop)
     with compilation.counted() as compiled:
         try:
-            while True:
-                before = len(tried)
-                for run in todo:
-                    stop.check()
-                    if run.name in tried:
-                        continue
-                    with directory.claim(where, run.name) as mine:
-                        if mine is None:
-                            continue
-                        tried.add(run.name)
-                        if directory.is_done(where, run, grid.evaluate):
-                            continue
-                        if retry:
-                            mine.clear()
-                        why = mine.failure() or attempt(
-                            where, run, grid.evaluate, mine, last, stop, progress
-                        )
-                        if why is not None:
-                            failed[run.name] = why
-                            log(f"failed: {run.name}: {why}")
-                # What another worker was at may have been left by it since.
-                if len(tried) == before:
-                    break
+            # What another worker was at may have been left by it since.
+            while worker.go_through():
+                pass
+        except Stopped as stopped:
+            raise Stopped(f"{stopped}; the same command goes on with {where}") from None
         finally:
-            finished = directory.write_results(where, grid)
-    return Outcome(finished, progress.mine, failed, len(grid.runs) - len(tried), Counter(compiled))
+            finished, runs = directory.write_results(where)
+    elsewhere = len(worker.grid.runs) - len(worker.tried)
+    mine = worker.progress.mine
+    return Outcome(finished, runs, mine, worker.failed, elsewhere, Counter(compiled))
+
+
+class Worker:
+    """What a worker knows of its grid; see `work`."""
+
+    def __init__(self, where: Path, log: logging.Log, stop: stopping.Stop) -> None:
+        self.where, self.log, self.stop = where, log, stop
+        self._stated = (where / "grid.json").read_bytes()
+        self.grid = directory.load(where)
+        self.todo = in_order(self.grid)
+        self.progress = Progress(where, self.grid, log)
+        self.tried: set[str] = set()  # and need not be looked at again
+        self.failed: dict[str, str] = {}
+        self._last = setup.LastData(), evaluate.LastReplaced()
+
+    def go_through(self) -> int:
+        """Does the runs that nobody has; returns how many were settled, by whomever."""
+        before = len(self.tried)
+        for run in self.todo:
+            if run.name in self.tried:
+                continue
+            self.stop.check()
+            with directory.claim(self.where, run.name) as mine:
+                if mine is None:
+                    continue
+                if (self.where / "grid.json").read_bytes() != self._stated:
+                    raise UserError(f"{self.where}: the grid was changed; start this worker again")
+                self.tried.add(run.name)
+                why = self._settle(run, mine)
+                if why is not None:
+                    self.failed[run.name] = why
+                    self.log(f"failed: {run.name}: {why}")
+        return len(self.tried) - before
+
+    def _settle(self, run: Run, mine: directory.Claim) -> str | None:
+        """Does a run unless it is done; returns why it failed, or None."""
+        try:
+            if directory.is_done(self.where, run, self.grid.evaluate):
+                return None
+        except UserError as error:
+            return str(error)
+        return mine.failure() or self._attempt(run, mine)
+
+    def _attempt(self, run: Run, mine: directory.Claim) -> str | None:
+        path = directory.run_path(self.where, run.name)
+        saved = [int(p.name) for p in (path / "checkpoints").glob("*") if p.name.isdecimal()]
+        mine.note({"step": max(saved, default=0)})
+        try:
+            with self.progress.of(run) as log:
+                self._train_and_evaluate(run, path, log)
+        except Stopped:
+            mine.note({"stopped": True})
+            raise
+        except UserError as error:
+            why, trace = str(error), ""
+        except Exception as error:
+            if isinstance(error, OSError) and error.errno in DISK:
+                raise  # it is no fault of this run
+            # One run that the program itself fails at must not cost the others.
+            why = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            trace = traceback.format_exc()
+        else:
+            mine.note({"done": True})
+            return None
+        if shutil.disk_usage(self.where).free < ROOM:
+            raise UserError(f"{self.where}: the disk is full ({why})")
+        mine.note({"error": why})
+        if trace:
+            path.mkdir(parents=True, exist_ok=True)
+            with (path / "log.txt").open("a", encoding="utf-8") as file:
+                file.write(trace)
+        return why
+
+    def _train_and_evaluate(self, run: Run, path: Path, log: logging.Log) -> None:
+        config = dataclasses.replace(run.config, output=str(path), resume="auto")
+        train.run(config, self.stop, log, self._last[0])
+        self.stop.heeded()
+        self.stop.check()
+        if self.grid.evaluate.perturb:
+            trained = evaluate.load_run(path)
+            evaluate.run(path, trained, trained.data, self.grid.evaluate, log, self._last[1])
 
 
 def in_order(grid: Grid) -> list[Run]:
@@ -91,40 +156,6 @@ def in_order(grid: Grid) -> list[Run]:
     for run in grid.runs:
         first.setdefault((run.config.data, run.config.model), len(first))
     return sorted(grid.runs, key=lambda run: first[run.config.data, run.config.model])
-
-
-def attempt(
-    where: Path,
-    run: Run,
-    asked: EvaluateConfig,
-    mine: directory.Claim,
-    last: tuple[setup.LastData, evaluate.LastReplaced],
-    stop: stopping.Stop,
-    progress: Progress,
-) -> str | None:
-    """Trains and evaluates one run; returns why it failed, or None."""
-    path = directory.run_path(where, run.name)
-    saved = [int(p.name) for p in (path / "checkpoints").glob("*") if p.name.isdecimal()]
-    mine.note({"step": max(saved, default=0)})
-    config = dataclasses.replace(run.config, output=str(path), resume="auto")
-    try:
-        with progress.of(run) as log:
-            train.run(config, stop, log, last[0])
-            stop.check()
-            if asked.perturb:
-                trained = evaluate.load_run(path)
-                evaluate.run(path, trained, trained.data, asked, log, last[1])
-    except UserError as error:
-        why = str(error)
-    except Exception as error:
-        # One run that the program itself fails at must not cost the others.
-        why = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        with (path / "log.txt").open("a", encoding="utf-8") as file:
-            file.write(traceback.format_exc())
-    else:
-        return None
-    mine.note({"error": why})
-    return why
 
 
 class Progress:

@@ -147,7 +147,6 @@ Terms = Sequence[tuple[float, Scores]]
 class Estimate:
     interval: Interval
     p: float | None
-    by_seed: Array
 
 
 def linear(
@@ -165,15 +164,15 @@ def linear(
     combined: Any = sum(factor * part.f1[np.ix_(rows, columns)] for factor, part in terms)
     by_seed = combined @ factors
     if len(rows) > 1:
-        return Estimate(statistics.of_seeds(by_seed), statistics.p_of_seeds(by_seed), by_seed)
+        return Estimate(statistics.of_seeds(by_seed), statistics.p_of_seeds(by_seed))
     value, total, sentences = float(by_seed[0]), np.zeros(statistics.RESAMPLES), 0
     for column, weight in weights.items():
         code = terms[0][1].codes[column]
         runs = [(factor, part.runs[rows[0], column]) for factor, part in terms]
         found = None if resamples is None else resamples.combined(code, runs)
         if found is None:
-            return Estimate(statistics.of_resamples(value, None, 0), None, by_seed)
+            return Estimate(statistics.of_resamples(value, None, 0), None)
         total += weight * found[0]
         sentences += found[1]
     interval = statistics.of_resamples(value, total, sentences)
-    return Estimate(interval, statistics.p_of_resamples(total), by_seed)
+    return Estimate(interval, statistics.p_of_resamples(total))

@@ -17,6 +17,7 @@ import numpy.typing as npt
 Array = npt.NDArray[np.float64]
 
 LEVEL = 0.95
+ROUNDING = 1e-9  # of F1 and its sums: below it, numbers are the same
 RESAMPLES = 1_000
 UNDECIDED = "not distinguishable"
 _SEED = 20_221_207  # of the resamples; any number, as long as it stays the same
@@ -36,11 +37,15 @@ def of_seeds(values: Sequence[float] | Array) -> Interval:
     """The mean of independent runs with Student's t interval: m ± t(n - 1) s / sqrt(n).
 
     Args:
-      values: [n], one of each seed; of one there is no interval.
+      values: [n], one of each seed. Of one there is no interval, nor of several that are equal
+        and not 0: small test sets have few possible scores, and that two seeds had the same one
+        does not make it certain.
     """
     x = np.asarray(values, float)
     n, mean = len(x), float(np.mean(x))
-    if n < 2:
+    if n > 1 and float(np.max(np.abs(x))) <= ROUNDING:
+        return Interval(0.0, 0.0, 0.0, n, "seeds")
+    if n < 2 or _are_equal(x):
         return Interval(mean, None, None, n, None)
     half = _t_quantile(n - 1) * float(np.std(x, ddof=1)) / math.sqrt(n)
     return Interval(mean, mean - half, mean + half, n, "seeds")
@@ -50,17 +55,22 @@ def p_of_seeds(differences: Sequence[float] | Array) -> float | None:
     """The two-sided p-value of a paired t test: of the differences being 0 on average.
 
     Returns:
-      None for fewer than two. If all differences are equal: 1 if they are 0, else 0.
+      None for fewer than two, or for equal ones; of those that are 0, 1.
     """
     from scipy.special import stdtr
 
     x = np.asarray(differences, float)
     if len(x) < 2:
         return None
+    if _are_equal(x):
+        return None if abs(float(np.mean(x))) > ROUNDING else 1.0
     error = float(np.std(x, ddof=1)) / math.sqrt(len(x))
-    if not error:
-        return 0.0 if x[0] else 1.0
     return float(2 * stdtr(len(x) - 1, -abs(float(np.mean(x))) / error))
+
+
+def _are_equal(values: Array) -> bool:
+    """But for rounding."""
+    return float(np.ptp(values)) <= ROUNDING
 
 
 def _t_quantile(freedom: int) -> float:

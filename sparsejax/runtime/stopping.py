@@ -36,6 +36,10 @@ class Stop:
         self.check()
         self._waits = True
 
+    def heeded(self) -> None:
+        """From now on a signal is heeded again: other work has begun."""
+        self._waits = False
+
     @contextlib.contextmanager
     def after_the_step(self) -> Iterator[None]:
         """Within, a signal only sets `requested`; elsewhere it raises `Stopped`."""

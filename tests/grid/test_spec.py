@@ -65,8 +65,8 @@ def test_a_condition_may_name_a_field_that_is_no_axis(tmp_path: Path) -> None:
     axes = {"prune.sparsity": {"values": [0.5], "when": {"train.epochs": 3}}, "seed": [0]}
     names = [run.name for run in read(tmp_path, set={"train.epochs": 3}, axes=axes).runs]
     assert names == ["sparsity=0.5,seed=0"]
-    names = [run.name for run in read(tmp_path, set={"train.epochs": 4}, axes=axes).runs]
-    assert names == ["seed=0"]
+    with pytest.raises(UserError, match="its `when` holds in no run"):
+        read(tmp_path, set={"train.epochs": 4}, axes=axes)
 
 
 def test_what_wins(tmp_path: Path) -> None:
@@ -77,8 +77,11 @@ def test_what_wins(tmp_path: Path) -> None:
         {"train": {"log_every": 4}},
         config="base.yaml",
         set={"train.batch_size": 3, "train": {"log_every": 3}},
-        axes={"seed": [0, 1], "train.warmup": [0.5]},
-        where=[{"when": {"seed": 1}, "set": {"train.warmup": 0.25}}],
+        axes={"seed": [0, 1]},
+        where=[
+            {"when": {"seed": [0, 1]}, "set": {"train.warmup": 0.5}},
+            {"when": {"seed": 1}, "set": {"train.warmup": 0.25}},
+        ],
     )
     found = [
         (c.train.epochs, c.train.batch_size, c.train.log_every, c.seed, c.train.warmup)
@@ -139,7 +142,31 @@ def test_fields_that_end_alike_are_named_in_full(tmp_path: Path) -> None:
             {"axes": {"seed": {"values": [1], "when": {"train.epochs": [1]}}, "train.epochs": [1]}},
             "seed: when: train.epochs must stand above it",
         ),
-        ({"axes": {"data.languages": [["x" * 201]]}}, "too long for a directory"),
+        ({"axes": {"data.dir": ["x" * 201]}}, "too long; shorten its values"),
+        ({"axes": {"model.path": ["a/x", "b/x"]}}, "give values names that differ"),
+        ({"axes": {"seed": [1]}, "where": 5}, "where: 5 is not a list"),
+        (
+            {"axes": {"seed": [1]}, "where": {"when": {"seed": 1}, "set": {"train.epochs": 1}}},
+            "is not a list; put a dash before each `when`",
+        ),
+        (
+            {"axes": {"seed": [1]}, "where": [{"when": {"seed": [1]}, "set": {"seed": 2}}]},
+            "where: seed is an axis",
+        ),
+        (
+            {"axes": {"seed": {"values": [1], "when": {"train.epochs": 9}}, "train.warmup": [0.5]}},
+            "axes: seed: its `when` holds in no run",
+        ),
+        (
+            {"axes": {"prune.method": ["none", "magnitude"], "prune.sparsity": [0.3, 0.6]}},
+            "method=none,sparsity=0.3 and method=none,sparsity=0.6 are the same run",
+        ),
+        (
+            {"axes": {"seed": {"values": [1], "when": {"train.epochs": ["x"]}}}},
+            "axes: seed: when: train.epochs: 'x' is not a whole number",
+        ),
+        ({"axes": {"seed": [1]}, "evaluate": {"perturb": "noise"}}, "evaluate: perturb: 'noise'"),
+        ({"axes": {"seed": [1]}, "config": ""}, "config: '' is not the path of a file"),
     ],
 )
 def test_mistakes(tmp_path: Path, content: dict[str, Any], message: str) -> None:
@@ -147,6 +174,35 @@ def test_mistakes(tmp_path: Path, content: dict[str, Any], message: str) -> None
         read(tmp_path, **content)
     assert message in str(error.value)
     assert str(tmp_path / "grid.yaml") in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_flag_for_what_the_grid_decides_is_refused(tmp_path: Path) -> None:
+    where = [{"when": {"seed": 1}, "set": {"train.epochs": 3}}]
+    for given in ({"prune": {"sparsity": 0.1}}, {"train": {"epochs": 1}}):
+        with pytest.raises(UserError, match="a flag sets it in all runs"):
+            read(tmp_path, given, axes={"prune.sparsity": [0.5], "seed": [1]}, where=where)
+
+
+def test_a_run_without_any_axis_has_no_name(tmp_path: Path) -> None:
+    axes = {
+        "seed": {"values": [1], "when": {"train.epochs": [8]}},
+        "prune.begin": {"values": [0.5], "when": {"seed": [2]}},
+    }
+    with pytest.raises(UserError, match=r"axes: prune.begin: its `when` holds in no run"):
+        read(tmp_path, axes=axes)
+
+
+def test_long_lists_have_short_names(tmp_path: Path) -> None:
+    many = [f"l{number}" for number in range(60)]
+    names = [run.name for run in read(tmp_path, axes={"data.languages": [many, many[:59]]}).runs]
+    assert len(set(names)) == 2 and all(len(name) < 40 for name in names)
+    assert names[0].startswith("languages=60-")
+
+
+def test_a_value_that_contains_itself(tmp_path: Path) -> None:
+    (tmp_path / "grid.yaml").write_text("set: &a {train: *a}\naxes: {seed: [1]}\n")
+    with pytest.raises(UserError, match=r"grid.yaml: a value contains itself"):
+        spec.read(tmp_path / "grid.yaml", {})
 
 
 def test_the_quickstart_is_what_it_says() -> None:

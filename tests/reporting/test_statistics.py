@@ -35,9 +35,14 @@ def test_one_seed_has_no_interval() -> None:
     assert statistics.p_of_seeds([0.7]) is None
 
 
-def test_differences_that_are_all_equal() -> None:
-    assert statistics.p_of_seeds([0.0, 0.0]) == 1
-    assert statistics.p_of_seeds([0.5, 0.5]) == 0
+@pytest.mark.parametrize("rounding", [0.0, 1e-16])
+def test_equal_values_are_no_certainty(rounding: float) -> None:
+    """Not even those that only rounding tells apart."""
+    assert statistics.p_of_seeds([0.5, 0.5 + rounding]) is None
+    found = statistics.of_seeds([0.5, 0.5 + rounding])
+    assert found == (0.5, None, None, 2, None) and statistics.verdict(found) is None
+    assert statistics.p_of_seeds([0.0, rounding]) == 1
+    assert statistics.verdict(statistics.of_seeds([0.0, rounding])) == "not distinguishable"
 
 
 def test_t_interval_covers_the_truth_as_often_as_it_says() -> None:

@@ -199,11 +199,12 @@ def _extremes(analysis: Row, variant: Row, at: str) -> str:
 
 
 def _resources(analysis: Row, variant: Row, at: str) -> str:
-    rows = {row["variant"]: row for row in analysis["summary"]}
-    row, dense = rows.get(variant["id"]), rows.get(variant["dense"])
+    row = next((one for one in analysis["summary"] if one["variant"] == variant["id"]), None)
     parts = []
-    if row and row["gap_change"] and row["gap"] and dense and dense["gap"]:
-        gap, before = points(row["gap"]["mean"]), points(dense["gap"]["mean"])
+    if row and row["gap_change"] and row["gap"]:
+        # Of dense, what it is over the seeds that are compared.
+        gap = points(row["gap"]["mean"])
+        before = points(row["gap"]["mean"] - row["gap_change"]["mean"])
         what = "the gap in F1 between the languages with most and with least training data is"
         told = {
             "higher": f"{what} {gap} points, wider than the {before} of dense",
@@ -216,8 +217,8 @@ def _resources(analysis: Row, variant: Row, at: str) -> str:
         if (one["variant"], one["with"]) == (variant["id"], "train") and one["rho"] is not None:
             rho = f"{one['rho']:.2f}".replace("-", "\N{MINUS SIGN}")
             told = {
-                "higher": "the fewer sentences to train on, the more is lost",
-                "lower": "the more sentences to train on, the more is lost",
+                "higher": "the fewer sentences to train on, the worse the change",
+                "lower": "the more sentences to train on, the worse the change",
             }.get(one["verdict"], "the change does not distinguishably go with fine-tuning size")
             parts.append(f"{told} (Spearman {rho} over {one['n']} languages)")
     text = "; ".join(parts)
@@ -229,13 +230,13 @@ def _robustness(analysis: Row, variant: Row, at: str) -> str:
     parts = []
     for kind in ("script", "family", "language", "unseen", "noise"):
         found = _macro(analysis, variant["id"], kind)
-        before = _macro(analysis, variant["dense"], kind)
-        if found is None or before is None or found["change"] is None:
+        if found is None or found["change"] is None:
             continue
         word = {"not distinguishable": "not distinguishable", None: "no interval"}.get(
             found["verdict"], found["verdict"]
         )
-        scores = f"{points(before['f1']['mean'])} dense, {points(found['f1']['mean'])} at {at}"
+        before = found["f1"]["mean"] - found["change"]["mean"]  # over the same seeds
+        scores = f"{points(before)} dense, {points(found['f1']['mean'])} at {at}"
         parts.append(f"{text_name(kind)}: {scores} ({word})")
         if len(parts) == 2:
             break
