@@ -17,6 +17,7 @@ import pytest
 from sparsejax import train
 from sparsejax.data import embedded
 from sparsejax.grid import spec
+from sparsejax.runtime import results
 
 README = Path(__file__).resolve().parents[1] / "README.md"
 TEXT = README.read_text("utf-8")
@@ -169,7 +170,11 @@ def test_grids_and_their_report(
             sweep.main([*words, *SMALL.split(), *SMALL_MODEL.split(), *only_listed])
     said = capsys.readouterr().out
     done = "finished: 18 of 18 runs"
-    assert f"{done}, 18 in this process; programs compiled, or found: 3 step" in said
+    # One for each method, and one for each number of rows: as they are, and three replacements.
+    count = re.search(rf"{done}, 18 in this process; programs compiled, or found: (.*)", said)
+    assert count is not None and count[1] in [f"3 step, {n} predict" for n in range(1, 5)]
+    found = results.read(tmp_path / "runs/quickstart/results.jsonl")
+    assert {row.get("perturbation") for row in found} >= {"none", "language", "script", "family"}
     assert f"{done}, 0 in this process" in said  # the same in the guide
     assert "1845 runs" in said
     assert (tmp_path / "report/index.html").is_file()

@@ -128,7 +128,9 @@ def test_the_model_is_the_best_checkpoint(uninterrupted: tuple[Path, float]) -> 
     assert best in kept and len(kept) <= 3
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize(
+    "seed", [pytest.param(n, marks=pytest.mark.slow) if n % 2 else n for n in range(20)]
+)
 def test_killed_at_any_moment(
     processes: Any, uninterrupted: tuple[Path, float], tmp_path: Path, seed: int
 ) -> None:

@@ -122,7 +122,7 @@ def evidence(run: Path) -> dict[str, Any]:
     return found | {"metrics": [row | {"tokens_per_second": None} for row in rows]}
 
 
-@pytest.mark.parametrize(("victim", "fsdp"), [(0, 1), (1, 2)])
+@pytest.mark.parametrize(("victim", "fsdp"), [pytest.param(0, 1, marks=pytest.mark.slow), (1, 2)])
 def test_killed(
     start: Start, whole: dict[int, Path], tmp_path: Path, victim: int, fsdp: int
 ) -> None:

@@ -22,7 +22,6 @@ from sparsejax.errors import Stopped, UserError
 from sparsejax.grid import directory, spec, worker
 from sparsejax.runtime import logging, results, setup, stopping
 
-ROOT = Path(__file__).parents[1]
 # Small, and quick to compile.
 SMALL: dict[str, Any] = {
     "data": {"train_sentences": 30, "eval_sentences": 20, "languages": ["en", "ru"]},
@@ -358,23 +357,6 @@ def test_a_signal_is_heeded_while_a_run_is_evaluated(
     assert entries(where, "sparsity=0.3") == [{"step": 0}, {"stopped": True}]
     assert results.read(where / "results.jsonl") == []
     assert work(where).finished == 1
-
-
-def test_every_method_is_compiled_once_in_the_quickstart(tmp_path: Path) -> None:
-    """All of its 18 runs, with other sizes so that they take less time."""
-    given = SMALL | {"model": SMALL["model"] | {"width": 24}, "data": SMALL["data"]}
-    grid = spec.read(ROOT / "configs/sweeps/quickstart.yaml", given)
-    where = tmp_path / "quickstart"
-    directory.begin(where, sweep.complete(grid), accept=False)
-    outcome = work(where)
-    assert (outcome.finished, outcome.failed) == (18, {})
-    methods = {run.config.prune.method for run in grid.runs}
-    assert outcome.compiled["_step"] == len(methods) == 3
-    # The sentences as they are and those of each replacement: as many shapes as row counts.
-    assert outcome.compiled["predict"] <= 4
-    assert "3 step" in sweep.summary(outcome)
-    kinds = {row.get("perturbation") for row in results.read(where / "results.jsonl")}
-    assert kinds >= {"none", "language", "script", "family"}
 
 
 def test_dry_run_lists_and_counts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
