@@ -120,3 +120,14 @@ def test_cut_speed(shared: Path, tmp_path: Path) -> None:
     assert (
         sizes["half of both, cut"] < 0.51 * sizes["whole"] == 0.51 * sizes["half of both, masked"]
     )
+
+
+@pytest.mark.slow
+def test_startup(tmp_path: Path) -> None:
+    out = tmp_path / "startup.json"
+    line = [sys.executable, str(BENCH / "startup.py"), "--out", str(out), "--repeats", "1"]
+    subprocess.run(line, check=True, timeout=600)
+    seconds = json.loads(out.read_text())["seconds"]
+    # What was compiled is found; and --help does not wait for JAX.
+    assert seconds["first step, warm"] < 0.9 * seconds["first step, cold"]
+    assert seconds["train --help"] < 0.5 * seconds["first step, warm"]
