@@ -77,3 +77,11 @@ def test_pods() -> None:
     assert {line["command"] for line in report["lines"]} == commands
     for line in report["lines"]:
         assert bench["row"](line) in lines
+
+
+def test_startup() -> None:
+    seconds = json.loads((DOCS / "benchmarks/startup.json").read_text("utf-8"))["seconds"]
+    text = (DOCS / "benchmarks.md").read_text("utf-8")
+    for name, value in seconds.items():
+        shown = name if "step" in name else f"`{name}`"
+        assert f"| {shown} | {value:.2f} |" in text
