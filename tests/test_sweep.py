@@ -234,6 +234,17 @@ def test_an_evaluation_that_is_asked_for_later_is_made_later(tmp_path: Path) -> 
     assert kinds >= {"none", "noise"}
 
 
+def test_replaced_sentences_are_kept_only_for_runs_with_the_same_pieces(tmp_path: Path) -> None:
+    axes = {"model.vocabulary": [200, 400]}
+    where = begun(tmp_path, axes=axes, evaluate={"perturb": ["language"]})
+    work(where)
+    path = where / "runs/vocabulary=400"
+    shared = (path / "results.jsonl").read_bytes()
+    trained, asked = evaluate.load_run(path), directory.load(where).evaluate
+    evaluate.run(path, trained, trained.data, asked, logging.Log(quiet=True))
+    assert (path / "results.jsonl").read_bytes() == shared
+
+
 def test_what_is_no_grid_directory(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     grid = written(tmp_path, **sparsities(0.5))
     where = tmp_path / "there"
