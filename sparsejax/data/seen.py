@@ -33,6 +33,17 @@ def union(*several: Seen) -> Seen:
     return Seen(*(np.unique(np.concatenate(keys)) for keys in zip(*several, strict=True)))
 
 
+def among(keys: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """bool [keys]: which of them are known.
+
+    Args:
+      keys: uint64, in any order.
+      known: a field of `Seen`. It is sorted, so that each key costs a binary search; np.isin would
+        go through all that is known, half a million keys, once for every language.
+    """
+    return np.searchsorted(known, keys, side="right") > np.searchsorted(known, keys, side="left")
+
+
 def save(known: Seen, path: Path) -> None:
     """Writes keys that `load` reads back."""
     cache.write_whole(path, known._asdict(), "")

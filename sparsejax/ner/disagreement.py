@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from sparsejax.data.preparation import Prepared
-from sparsejax.data.seen import Seen
+from sparsejax.data.seen import Seen, among
 from sparsejax.data.sentences import Sentence
 from sparsejax.ner.evaluation import gold_ids
 from sparsejax.ner.spans import found, spans
@@ -36,7 +36,7 @@ def rates(gold: Prepared, first: Tagged, second: Tagged, labels: Sequence[str], 
     differ = _any(first.ids != second.ids, lengths)
     entities = spans(ids, lengths, labels)
     hits = [found(entities, spans(side.ids, lengths, labels)) for side in (first, second)]
-    unseen = ~np.isin(gold.entity_keys, seen.entities, kind="sort")
+    unseen = ~among(gold.entity_keys, seen.entities)
 
     def entity_counts(where: np.ndarray) -> Row:
         return {
@@ -68,7 +68,7 @@ def sentences(
     ends = np.cumsum(gold.encoded.words)
     names = np.array(labels)
     entities = spans(gold_ids(gold), gold.encoded.words, labels)
-    unseen = ~np.isin(gold.entity_keys, seen.entities, kind="sort")
+    unseen = ~among(gold.entity_keys, seen.entities)
     new = np.bincount(entities.sentence[unseen], minlength=len(ends))
     for number in np.flatnonzero(_any(first.ids != second.ids, gold.encoded.words)).tolist():
         part = slice(int(ends[number] - gold.encoded.words[number]), int(ends[number]))

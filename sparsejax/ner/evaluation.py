@@ -8,7 +8,7 @@ import numpy as np
 
 from sparsejax.data import languages
 from sparsejax.data.preparation import Prepared
-from sparsejax.data.seen import Seen
+from sparsejax.data.seen import Seen, among
 from sparsejax.data.tokenization import IGNORE
 from sparsejax.ner import scores as scoring
 from sparsejax.ner.scores import Counts, Row
@@ -163,7 +163,4 @@ def by_sentence(
 
 def is_clean(gold: Mapping[str, Prepared], seen: Seen) -> dict[str, np.ndarray]:
     """By language, bool [sentences]: the words of this sentence are no training sentence's."""
-    return {
-        code: ~np.isin(part.sentence_keys, seen.sentences, kind="sort")
-        for code, part in gold.items()
-    }
+    return {code: ~among(part.sentence_keys, seen.sentences) for code, part in gold.items()}

@@ -95,3 +95,9 @@ def test_a_directory_that_is_not_there(tmp_path: Path) -> None:
     known = seen.seen({"en": part([1], [])})
     with pytest.raises(Exception, match="(?i)no such file"):
         seen.save(known, tmp_path / "no" / "seen.safetensors")
+
+
+@given(KEYS, KEYS)
+def test_among(keys: list[int], known: list[int]) -> None:
+    found = seen.among(np.array(keys, np.uint64), np.unique(np.array(known, np.uint64)))
+    assert found.tolist() == [one in known for one in keys]
