@@ -1,107 +1,177 @@
-"""Real tokens per second of fine-tuning: sparsejax against Hugging Face in PyTorch, one run.
+"""Useful tokens per second of fine-tuning: sparsejax against Hugging Face in PyTorch, one run.
 
-    python bench/train_speed.py --shared ../shared --out docs/benchmarks/train_speed.json
+    python bench/train_speed.py --out docs/benchmarks/train_speed.json
 
-The work is the same on both sides: WikiAnn's first 400 training sentences each of en de ru ar sw,
-the pretrained encoder in shared, 32 sentences a step, float32, dropout as in its config, AdamW,
-gradients clipped at 1.0, length at most 128. The PyTorch side is what a user would write from
-Hugging Face's public classes: `BertForTokenClassification` and
-`DataCollatorForTokenClassification`, which pads each batch to its longest sentence. sparsejax runs
-its own training step on packed rows, dense and with magnitude pruning.
+The work is the same on all sides: WikiAnn's first training sentences of five languages, the model
+in shared or one of mBERT's shapes with its own vocabulary and random weights, so many sentences a
+step, the same precision, dropout as in its config, AdamW, gradients clipped at 1.0, length at most
+128. The sides are
+
+- hugging face: what its `run_ner.py` does. `BertForTokenClassification` with SDPA attention,
+  batches drawn at random and padded to their longest sentence, fused AdamW, autocast for bfloat16.
+- pytorch, best: sentences of like lengths together, all of them tokenised and on the device before
+  the clock starts, the model compiled with dynamic shapes, and the rest as above.
+- sparsejax dense, magnitude, movement: the training step of `sparsejax.train` on packed rows,
+  several steps a call. Masks change on every tenth step.
 
 Each side runs in a process of its own, the sides in turn, several times; a rate is the median over
-the repeats. A real token is a piece that is not padding, special pieces included; compilation and
-the first steps are not counted. Needs torch.
+the repeats. A useful token is a piece that is not padding, special pieces included; compilation and
+the first steps are not counted. On an accelerator of a known kind the report has MFU: 6 operations
+for each useful token and weight of a matrix, over time and over the data sheet's peak. Needs torch.
 """
 
 from __future__ import annotations
 
 import argparse
-import datetime
-import importlib.metadata
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
 import time
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import workload
 
 LANGUAGES = ("en", "de", "ru", "ar", "sw")
-TAGS = ("O", "B-PER", "I-PER", "B-ORG", "I-ORG", "B-LOC", "I-LOC")
-BATCH, LENGTH = 32, 128
-WARMUP = 3  # steps before the clock starts
+LENGTH = 128
+WARMUP = 11  # steps before the clock starts
+GROUPS = 50  # batches whose sentences are sorted by length together, as in transformers' Trainer
+
+Found = dict[str, Any]
 
 
-def setup(shared: Path):
-    """Sentences, tokenizer and checkpoint, through sparsejax's own readers."""
-    from sparsejax.config import DataConfig
-    from sparsejax.data import sources, tokenization
-
-    config = DataConfig(dir=str(shared / "data/panx"))
-    parts = sources.parts(config, "train", LANGUAGES)
-    corpus = {code: list(sources.take(part.open(), 400)) for code, part in parts.items()}
-    checkpoint = shared / "models/e5-small-39"
-    return corpus, tokenization.load_tokenizer(checkpoint), checkpoint
-
-
-def sparsejax_side(shared: Path, seconds: float, method: str) -> dict[str, float]:
+def sparsejax_side(method: str, args: argparse.Namespace) -> Found:
     import jax
-    import jax.numpy as jnp
     import numpy as np
 
-    from sparsejax.config import Config, PruneConfig, TrainConfig
+    from sparsejax.config import Config, ModelConfig, PruneConfig, TrainConfig
     from sparsejax.data import mixing, packing, tokenization
-    from sparsejax.models import bert, huggingface
-    from sparsejax.runtime import host_memory, optimization, steps
+    from sparsejax.runtime import (
+        chips,
+        host_memory,
+        optimization,
+        parallel,
+        resident,
+        setup,
+        steps,
+    )
 
     if jax.default_backend() == "cpu":
         host_memory.keep_freed_memory()
-    corpus, tokenizer, checkpoint = setup(shared)
-    key = jax.random.key(0)
-    config = bert.BertConfig.from_dict(huggingface.read_config(checkpoint), len(TAGS))
-    params, _ = huggingface.load(checkpoint, config, TAGS, key)
+    tokenizer, shape = workload.tokenizer_and_shape(args.shared, args.model)
+    corpus = workload.sentences(args.shared, "train", LANGUAGES, args.sentences)
     encoded = tokenization.concatenate(
-        [tokenization.encode(part, tokenizer, LENGTH, TAGS) for part in corpus.values()]
+        [tokenization.encode(part, tokenizer, LENGTH, workload.TAGS) for part in corpus.values()]
     )
     order = np.random.default_rng(0).permutation(len(encoded.lengths))
     packed = packing.pack(encoded, LENGTH, tokenizer.pad_token_id, order)
-    rows = packing.rows_per_step(packed, len(encoded.words), BATCH)
-    # The schedule spans 100 steps, so that mask updates are among the steps that are timed.
+    size = packing.rows_per_step(packed, len(encoded.words), args.batch)
     pruning = PruneConfig(method=method, sparsity=0.9, begin=0.0, end=1.0, interval=10)
-    settings = Config(train=TrainConfig(learning_rate=1e-4), prune=pruning)
-    program = optimization.program(settings, config)
-    values = jax.tree.map(jnp.asarray, optimization.numbers(settings, 100))
-    params = jax.tree.map(jnp.asarray, params)
-    state = steps.initial(program, params, values)
-    step = steps.make_train_step(program)
-    orders = mixing.concatenation(len(packed.tokens), 10**6, 0)
-    count = pieces = 0
-    for numbers in packing.batches(rows, orders):
-        batch = packed.batch(numbers, rows)
-        state, metrics = step(state, batch, values)
-        count += 1
-        if count <= WARMUP:
-            jax.block_until_ready(metrics)
-            began = time.perf_counter()
-            continue
-        jax.block_until_ready(metrics)  # the clock decides when to stop
-        pieces += int(np.count_nonzero(batch["segments"]))
-        if time.perf_counter() - began > seconds:
-            break
+    config = Config(
+        model=ModelConfig(dtype=args.dtype), train=TrainConfig(learning_rate=1e-4), prune=pruning
+    )
+    mesh = parallel.make_mesh()
+    size = parallel.padded(size, mesh)
+    program = optimization.program(config, shape, mesh)
+    numbers = optimization.numbers(config, 10_000, mesh)
+    state = setup.start(program, numbers, workload.parameters(args.shared, args.model, shape), None)
+    matrices = chips.matrix_flops(state.params, 1, training=True)
+    attention = chips.attention_flops(shape, LENGTH, 1, training=True)
+    shardings = jax.tree.map(lambda leaf: leaf.sharding, state), parallel.whole(mesh)
+    step = steps.make_train_steps(program, shardings)
+    rows, pieces = resident.place(packed, mesh), np.count_nonzero(packed.segments, axis=1)
+    orders = mixing.concatenation(len(pieces), 10**6, 0)
+    batches = packing.batches(size, orders)
+
+    def calls() -> Iterator[tuple[int, int]]:
+        nonlocal state
+        before = None
+        for chosen, count in resident.calls(batches, size, 0, 10**9):
+            # The device has the next call before the last one is waited for.
+            where = parallel.place((chosen, np.int32(count)), parallel.whole(mesh))
+            state, metrics = parallel.in_turn(step(state, rows, *where, numbers))
+            jax.block_until_ready(before)
+            before = metrics
+            yield count, int(pieces[chosen[chosen >= 0]].sum())
+
+    found = timed(calls(), args.seconds, lambda: jax.block_until_ready(state.step))
+    found |= {"matrix_flops_per_token": matrices, "peak_flops": workload.peak()}
+    return found | {"attention_share_of_flops": attention / (attention + matrices)}
+
+
+def timed(calls: Iterator[tuple[int, int]], seconds: float, wait: Callable[[], Any]) -> Found:
+    """Useful tokens per second, once WARMUP steps are made.
+
+    Args:
+      calls: makes some steps each time; gives how many, and their tokens.
+      seconds: to measure at least.
+      wait: until all of them are made.
+    """
+    made = 0
+    while made < WARMUP:
+        made += next(calls)[0]
+    wait()
+    began, made, tokens = time.perf_counter(), 0, 0
+    while time.perf_counter() - began < seconds:
+        count, more = next(calls)
+        made, tokens = made + count, tokens + more
+    wait()
     elapsed = time.perf_counter() - began
-    return {"tokens_per_second": pieces / elapsed, "ms_per_step": 1e3 * elapsed / (count - WARMUP)}
+    return {"tokens_per_second": tokens / elapsed, "ms_per_step": 1e3 * elapsed / made}
 
 
-def pytorch_side(shared: Path, seconds: float) -> dict[str, float]:
+def pytorch_side(best: bool, args: argparse.Namespace) -> Found:
     import torch
     import transformers
 
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
     torch.manual_seed(0)
     torch.set_num_threads(len(os.sched_getaffinity(0)))
-    corpus, tokenizer, checkpoint = setup(shared)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda":
+        torch.set_float32_matmul_precision("high")
+    tokenizer, shape = workload.tokenizer_and_shape(args.shared, args.model)
+    features = tokenised(args, tokenizer)
+    make = transformers.BertForTokenClassification
+    if args.model == workload.SMALL:
+        path = args.shared / "models/e5-small-39"
+        model = make.from_pretrained(path, num_labels=len(workload.TAGS), dtype=torch.float32)
+    else:
+        model = make(
+            transformers.BertConfig(vocab_size=shape.vocab_size, num_labels=len(workload.TAGS))
+        )
+    model = model.to(device).train()
+    assert model.config._attn_implementation == "sdpa"
+    adamw = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
+    forward = torch.compile(model, dynamic=True) if best else model
+    half = args.dtype == "bfloat16"
+
+    def calls() -> Iterator[tuple[int, int]]:
+        batches = grouped if best else drawn
+        for batch, tokens in batches(features, tokenizer, args.batch, device):
+            with torch.autocast(device, torch.bfloat16, enabled=half):
+                loss = forward(**batch).loss
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            adamw.step()
+            adamw.zero_grad()
+            yield 1, tokens
+
+    def wait() -> None:
+        if device == "cuda":
+            torch.cuda.synchronize()
+
+    return timed(calls(), args.seconds, wait)
+
+
+def tokenised(args: argparse.Namespace, tokenizer: Any) -> list[dict[str, list[int]]]:
+    """Pieces and labels of every sentence: that of a word is at its first piece."""
     features = []
+    corpus = workload.sentences(args.shared, "train", LANGUAGES, args.sentences)
     for sentence in (s for part in corpus.values() for s in part):
         encoding = tokenizer(
             sentence.words, is_split_into_words=True, truncation=True, max_length=LENGTH
@@ -109,93 +179,113 @@ def pytorch_side(shared: Path, seconds: float) -> dict[str, float]:
         labels, before = [], None
         for word in encoding.word_ids():
             first = word is not None and word != before
-            labels.append(TAGS.index(sentence.tags[word]) if first else -100)
+            labels.append(workload.TAGS.index(sentence.tags[word]) if first else -100)
             before = word
-        features.append(
-            {
-                "input_ids": encoding["input_ids"],
-                "attention_mask": encoding["attention_mask"],
-                "labels": labels,
-            }
-        )
+        pieces = encoding["input_ids"]
+        features.append({"input_ids": pieces, "attention_mask": [1] * len(pieces)})
+        features[-1]["labels"] = labels
+    return features
+
+
+def drawn(features: Any, tokenizer: Any, size: int, device: str) -> Iterator[tuple[Any, int]]:
+    """Batches at random, padded to their longest sentence while the device is at work."""
+    import torch
+    import transformers
+
     collate = transformers.DataCollatorForTokenClassification(tokenizer)
     loader = torch.utils.data.DataLoader(
-        features, batch_size=BATCH, shuffle=True, collate_fn=collate
+        features, batch_size=size, shuffle=True, collate_fn=collate, pin_memory=device == "cuda"
     )
-    model = transformers.BertForTokenClassification.from_pretrained(
-        checkpoint, num_labels=len(TAGS), dtype=torch.float32
-    ).train()
-    adamw = torch.optim.AdamW(model.parameters(), lr=1e-4)
-    count = pieces = 0
     while True:
         for batch in loader:
-            model(**batch).loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            adamw.step()
-            adamw.zero_grad()
-            count += 1
-            if count <= WARMUP:
-                began = time.perf_counter()
-                continue
-            pieces += int(batch["attention_mask"].sum())
-            elapsed = time.perf_counter() - began
-            if elapsed > seconds:
-                return {
-                    "tokens_per_second": pieces / elapsed,
-                    "ms_per_step": 1e3 * elapsed / (count - WARMUP),
-                }
+            tokens = int(batch["attention_mask"].sum())
+            yield {k: v.to(device, non_blocking=True) for k, v in batch.items()}, tokens
 
 
-SIDES = {
-    "pytorch": pytorch_side,
-    "sparsejax dense": lambda shared, seconds: sparsejax_side(shared, seconds, "none"),
-    "sparsejax magnitude": lambda shared, seconds: sparsejax_side(shared, seconds, "magnitude"),
+def grouped(features: Any, tokenizer: Any, size: int, device: str) -> Iterator[tuple[Any, int]]:
+    """Batches of like lengths in random order, from tensors that are on the device already."""
+    import torch
+
+    lengths = torch.tensor([len(f["input_ids"]) for f in features])
+    fill = {"input_ids": tokenizer.pad_token_id, "attention_mask": 0, "labels": -100}
+    columns = {}
+    for name, value in fill.items():
+        column = torch.full((len(features), LENGTH), value)
+        for row, feature in zip(column, features, strict=True):
+            row[: len(feature[name])] = torch.tensor(feature[name])
+        columns[name] = column.to(device)
+    generator = torch.Generator().manual_seed(0)
+    while True:
+        order = torch.randperm(len(features), generator=generator)
+        groups = [group[lengths[group].argsort()] for group in order.split(size * GROUPS)]
+        batches = [batch for group in groups for batch in group.split(size)]
+        for i in torch.randperm(len(batches), generator=generator).tolist():
+            chosen = batches[i]
+            # Multiples of 8 suit tensor cores.
+            width = min(LENGTH, -(-int(lengths[chosen].max()) // 8) * 8)
+            where = chosen.to(device, non_blocking=True)
+            batch = {name: column[where, :width] for name, column in columns.items()}
+            yield batch, int(lengths[chosen].sum())
+
+
+SIDES: dict[str, Callable[[argparse.Namespace], Found]] = {
+    "hugging face": partial(pytorch_side, False),
+    "pytorch, best": partial(pytorch_side, True),
+    "sparsejax dense": partial(sparsejax_side, "none"),
+    "sparsejax magnitude": partial(sparsejax_side, "magnitude"),
+    "sparsejax movement": partial(sparsejax_side, "movement"),
 }
 
 
+def summary(measured: dict[str, list[Found]]) -> Found:
+    """Medians, ratios to the first side, and MFU where the peak is known."""
+    rates = {
+        name: statistics.median(run["tokens_per_second"] for run in runs)
+        for name, runs in measured.items()
+    }
+    first = next(iter(rates))
+    found: Found = {"tokens_per_second": rates}
+    found[f"ratio_to_{first}"] = {name: rate / rates[first] for name, rate in rates.items()}
+    known = [run for runs in measured.values() for run in runs if run.get("peak_flops")]
+    if known:
+        each = known[0]["matrix_flops_per_token"] / known[0]["peak_flops"]
+        found["mfu"] = {name: rate * each for name, rate in rates.items()}
+    return found
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--shared", type=Path, default=Path("../shared"))
-    parser.add_argument("--out", type=Path, help="JSON file to write; default: only print")
+    parser = workload.parser(__doc__)
+    parser.add_argument("--model", choices=[workload.SMALL, workload.MBERT], default=workload.SMALL)
+    parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
+    parser.add_argument("--batch", type=int, default=32, help="sentences a step, on average")
+    parser.add_argument("--sentences", type=int, default=400, help="of each language")
+    parser.add_argument("--sides", nargs="+", choices=list(SIDES), default=list(SIDES))
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=30, help="timed, per side and repeat")
     parser.add_argument("--side", choices=list(SIDES), help=argparse.SUPPRESS)
     args = parser.parse_args()
-    if not (args.shared / "data/panx").is_dir():
-        sys.exit(f"error: --shared: {args.shared}/data/panx is not there")
+    workload.check(args.shared)
     if args.side:
-        print(json.dumps(SIDES[args.side](args.shared, args.seconds)))
+        print(json.dumps(SIDES[args.side](args)))
         return
-    measured: dict[str, list[dict[str, float]]] = {name: [] for name in SIDES}
+    measured: dict[str, list[Found]] = {name: [] for name in args.sides}
     for repeat in range(args.repeats):
-        for name in SIDES:
-            command = [sys.executable, __file__, "--side", name, "--shared", str(args.shared)]
-            command += ["--seconds", str(args.seconds)]
+        for name in args.sides:
+            command = [sys.executable, __file__, "--side", name, *sys.argv[1:]]
             result = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
             measured[name].append(json.loads(result.stdout.splitlines()[-1]))
             rate = measured[name][-1]["tokens_per_second"]
             print(f"repeat {repeat + 1}: {name}: {rate:,.0f} tokens/s", flush=True)
-    rates = {
-        name: statistics.median(m["tokens_per_second"] for m in runs)
-        for name, runs in measured.items()
-    }
-    report = {
-        "date": datetime.date.today().isoformat(),
-        "device": f"{len(os.sched_getaffinity(0))} CPU cores, {platform.machine()}",
-        "versions": {
-            name: importlib.metadata.version(name) for name in ("jax", "torch", "transformers")
-        },
-        "tokens_per_second": rates,
-        "ratio_to_pytorch": {name: rate / rates["pytorch"] for name, rate in rates.items()},
-        "repeats": measured,
-    }
-    for name, ratio in report["ratio_to_pytorch"].items():
-        print(f"{name}: {rates[name]:,.0f} tokens/s, {ratio:.2f} times PyTorch")
-    if args.out:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        args.out.write_text(json.dumps(report, indent=2) + "\n")
+    settings = {name: getattr(args, name) for name in ("model", "dtype", "batch", "sentences")}
+    found = summary(measured)
+    report = workload.report(
+        ("jax", "torch", "transformers"), **settings, length=LENGTH, **found, repeats=measured
+    )
+    for name, rate in found["tokens_per_second"].items():
+        mfu = f", MFU {100 * found['mfu'][name]:.1f} %" if "mfu" in found else ""
+        ratio = rate / next(iter(found["tokens_per_second"].values()))
+        print(f"{name}: {rate:,.0f} tokens/s, {ratio:.2f}{mfu}")
+    workload.write(report, args.out)
 
 
 if __name__ == "__main__":

@@ -150,7 +150,7 @@ def fit(
     import numpy as np
 
     from sparsejax.data import packing
-    from sparsejax.runtime import guards, metrics, parallel, processes, steps
+    from sparsejax.runtime import guards, metrics, parallel, processes, resident, steps
     from sparsejax.runtime.checkpoint import About, Checkpoints
 
     checkpoints = Checkpoints(directory / "checkpoints", config.checkpoint.keep)
@@ -161,7 +161,7 @@ def fit(
         log(f"goes on after step {done} of {job.total}")
 
     shardings = jax.tree.map(lambda leaf: leaf.sharding, state), parallel.whole(job.mesh)
-    train_step = steps.make_train_step(job.program, shardings, job.masks)
+    train_steps = steps.make_train_steps(job.program, shardings, job.masks)
     read = steps.make_read(job.program)
     score = scorer(config, job)
 
@@ -169,15 +169,13 @@ def fit(
         asked = parallel.by_device(stop.requested is not None, job.mesh)
         return parallel.in_turn(read(state, asked, job.numbers))
 
-    def batch(numbers: np.ndarray) -> dict[str, jax.Array]:
-        return parallel.batch(job.packed, numbers, job.padded_rows, job.mesh)
-
     memory = partial(
         guards.memory,
         f"a step of {job.rows} rows of {config.data.length} pieces",
         "lower --train.batch_size or --data.length, or pass --model.dtype bfloat16",
     )
     pieces = np.count_nonzero(job.packed.segments, axis=1)
+    every = config.train.log_every, config.checkpoint.every
     with ExitStack() as stack, log.progress(job.total, done) as show:
         sinks: list[metrics.Sink] = []
         if processes.is_first():
@@ -185,25 +183,35 @@ def fit(
         meter = metrics.Meter(sinks, job.total, config.train, done, show)
         try:
             with stop.after_the_step(), memory():
-                for numbers in packing.batches(job.rows, job.orders(), skip=done):
-                    state, values = parallel.in_turn(train_step(state, batch(numbers), job.numbers))
-                    meter.step(values, int(pieces[numbers].sum()), partial(logged, state))
+                rows = resident.place(job.packed, job.mesh)
+                batches = packing.batches(job.rows, job.orders(), skip=done)
+                for chosen, count in resident.calls(
+                    batches, job.padded_rows, done, job.total, *every
+                ):
+                    where, times = parallel.place(
+                        (chosen, np.int32(count)), parallel.whole(job.mesh)
+                    )
+                    found = train_steps(state, rows, where, times, job.numbers)
+                    state, values = parallel.in_turn(found)
+                    tokens = int(pieces[chosen[chosen >= 0]].sum())
+                    meter.steps(count, values, tokens, partial(logged, state))
                     # Several processes stop after the same step: one for which all have the news.
                     stops = meter.stop if jax.process_count() > 1 else stop.requested is not None
                     planned = meter.done % config.checkpoint.every == 0 or meter.done == job.total
                     if planned or stops:
                         meter.flush(state)
-                        found = score(state, meter.done) if planned else None
-                        if found is not None:
-                            meter.score(found)
-                        checkpoints.save(state, about(meter.done, score=found))
+                        f1 = score(state, meter.done) if planned else None
+                        if f1 is not None:
+                            meter.score(f1)
+                        checkpoints.save(state, about(meter.done, score=f1))
                     if stops:
                         break
         except metrics.NonFinite:
             numbers = next(packing.batches(job.rows, job.orders(), skip=int(state.step)))
             path = directory / "nonfinite.safetensors"
             with memory():
-                error = guards.not_finite(state, batch(numbers), job.program, job.numbers, path)
+                batch = parallel.batch(job.packed, numbers, job.padded_rows, job.mesh)
+                error = guards.not_finite(state, batch, job.program, job.numbers, path)
             raise error from None
         finally:
             checkpoints.wait()

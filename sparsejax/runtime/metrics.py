@@ -58,26 +58,28 @@ class Meter:
         self._pending: tuple[int, int, dict[str, Any]] | None = None
         self._first = self.done = done
         self._tokens = 0
-        self.seconds = 0.0  # of all steps but the first
-        self.compilation = 0.0  # seconds of the first step, which compiles
-        self.tokens_per_second = 0.0  # of all steps but the first, padding not counted
+        self.seconds = 0.0  # of all steps but the first ones
+        self.compilation = 0.0  # seconds of the first ones, which compile
+        self.tokens_per_second = 0.0  # of all steps but the first ones, padding not counted
         self.stop = False  # whether any process was asked to stop, as of the last row written
 
-    def step(
-        self, metrics: dict[str, Any], tokens: int, more: Callable[[], dict[str, Any]]
+    def steps(
+        self, count: int, metrics: dict[str, Any], tokens: int, more: Callable[[], dict[str, Any]]
     ) -> None:
-        """Counts one step.
+        """Counts steps; none but the last of them may be one that is logged.
 
         Args:
-          metrics: scalars on the device.
-          tokens: of the batch, padding not counted.
+          count: how many.
+          metrics: scalars on the device, of the last of them.
+          tokens: of their batches, padding not counted.
           more: gives other such scalars; asked only for steps that are logged.
 
         Raises:
           NonFinite: an earlier step could not be made.
         """
-        self.done += 1
-        if self.done == self._first + 1:
+        compiles = self.done == self._first
+        self.done += count
+        if compiles:
             jax.block_until_ready(metrics)
             self.compilation = time.monotonic() - self._began
             self._began = time.monotonic()

@@ -1,4 +1,4 @@
-"""What training is made of: the state, the loss and the compiled step."""
+"""What training is made of: the state, the loss and the compiled steps."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import optax
 from sparsejax import prune
 from sparsejax.data.tokenization import IGNORE
 from sparsejax.models import bert
-from sparsejax.runtime import parallel, pruning
+from sparsejax.runtime import parallel, pruning, resident
 from sparsejax.runtime.optimization import Numbers, Program, optimizer, weights_rate
 
 Batch = Mapping[str, Any]  # tokens, positions, segments, labels: int32 [rows, length]
@@ -135,6 +135,54 @@ def make_train_step(
 def _shared_train_step(program: Program, leaves: tuple[Any, ...], structure: Any) -> TrainStep:
     shardings = jax.tree.unflatten(structure, leaves)
     return jax.jit(partial(_step, program, None), donate_argnums=0, out_shardings=shardings)
+
+
+TrainSteps = Callable[
+    [TrainState, resident.Rows, Any, Any, Numbers], tuple[TrainState, dict[str, jax.Array]]
+]
+
+
+def make_train_steps(
+    program: Program, shardings: Shardings | None = None, masks: prune.Masks | None = None
+) -> TrainSteps:
+    """As `make_train_step`, for several steps with rows that are on the devices already.
+
+    How many steps there are is an argument of the program, so that it is compiled once.
+
+    Returns:
+      (state, rows, row numbers int32 [most steps, rows of a batch], steps int32, numbers) -> (next
+      state, what `make_train_step` gives of the last of the steps).
+    """
+    if masks is None:
+        return _shared_train_steps(program, *_hashable(shardings))
+    return jax.jit(partial(_steps, program, masks), donate_argnums=0, out_shardings=shardings)
+
+
+@functools.cache
+def _shared_train_steps(program: Program, leaves: tuple[Any, ...], structure: Any) -> TrainSteps:
+    shardings = jax.tree.unflatten(structure, leaves)
+    return jax.jit(partial(_steps, program, None), donate_argnums=0, out_shardings=shardings)
+
+
+def _steps(
+    program: Program,
+    masks: prune.Masks | None,
+    state: TrainState,
+    rows: resident.Rows,
+    chosen: jax.Array,
+    count: jax.Array,
+    numbers: Numbers,
+) -> tuple[TrainState, dict[str, jax.Array]]:
+    def one(i: jax.Array, carried: Any) -> tuple[TrainState, dict[str, jax.Array]]:
+        batch = resident.gather(rows, chosen[i], program.mesh)
+        return _step(program, masks, carried[0], batch, numbers)
+
+    zero = jnp.float32(0)
+    nothing = {"loss": zero, "grad_norm": zero, "nonfinite": state.nonfinite}
+    found: tuple[TrainState, dict[str, jax.Array]] = jax.lax.fori_loop(
+        0, count, one, (state, nothing)
+    )
+    return found
 
 
 def _step(

@@ -41,7 +41,7 @@ def test_rows_of_metrics(total: int, every: int) -> None:
     rows: list[Row] = []
     follow = meter(rows, total, every)
     for step in range(1, total + 1):
-        follow.step(values(float(step)), 100, dense)
+        follow.steps(1, values(float(step)), 100, dense)
     follow.flush(state(0))
     steps = sorted({*range(every, total + 1, every), total})
     assert [row["step"] for row in rows] == steps
@@ -52,7 +52,7 @@ def test_a_row_waits_for_its_values() -> None:
     rows: list[Row] = []
     follow = meter(rows, 30, 10)
     for _ in range(10):
-        follow.step(values(), 1, dense)
+        follow.steps(1, values(), 1, dense)
     assert rows == []
     follow.flush(state(0))
     assert [row["step"] for row in rows] == [10]
@@ -68,7 +68,7 @@ def test_sparsity_is_asked_for_only_when_it_is_logged() -> None:
             asked.append(step)
             return {"sparsity": step / 100, "stop": step == 30}
 
-        follow.step(values(), 1, sparsity)
+        follow.steps(1, values(), 1, sparsity)
     follow.flush(state(0))
     assert asked == [10, 20, 30]
     assert [row["sparsity"] for row in rows] == [0.1, 0.2, 0.3]
@@ -78,15 +78,15 @@ def test_a_step_that_could_not_be_made_stops() -> None:
     rows: list[Row] = []
     follow = meter(rows, 9, 3)
     for step in range(1, 6):
-        follow.step(values(nonfinite=int(step >= 3)), 1, dense)
+        follow.steps(1, values(nonfinite=int(step >= 3)), 1, dense)
     with pytest.raises(metrics.NonFinite):
-        follow.step(values(nonfinite=1), 1, dense)
+        follow.steps(1, values(nonfinite=1), 1, dense)
     assert rows == []
 
 
 def test_a_state_is_not_saved_whose_step_could_not_be_made() -> None:
     follow = meter([], 9, 3)
-    follow.step(values(nonfinite=1), 1, dense)
+    follow.steps(1, values(nonfinite=1), 1, dense)
     with pytest.raises(metrics.NonFinite):
         follow.flush(state(1))
 
@@ -95,7 +95,7 @@ def test_skipped_steps_are_counted() -> None:
     rows: list[Row] = []
     follow = meter(rows, 4, 2, "skip")
     for skipped in (0, 1, 1, 2):
-        follow.step(values(float("nan") if skipped else 1.0, skipped), 1, dense)
+        follow.steps(1, values(float("nan") if skipped else 1.0, skipped), 1, dense)
     follow.flush(state(2))
     assert [(row["loss"], row["skipped"]) for row in rows] == [(None, 1), (None, 2)]
     json.dumps(rows, allow_nan=False)

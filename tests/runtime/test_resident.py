@@ -1,0 +1,136 @@
+"""Batches gathered on the device, and the steps of a run in calls."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from sparsejax.config import Config, PruneConfig, TrainConfig
+from sparsejax.data import packing
+from sparsejax.data.packing import Packed
+from sparsejax.data.tokenization import IGNORE
+from sparsejax.models import bert
+from sparsejax.runtime import optimization, parallel, resident, setup, steps
+
+SHAPE = bert.BertConfig(
+    vocab_size=40000,
+    hidden_size=8,
+    num_hidden_layers=1,
+    num_attention_heads=2,
+    intermediate_size=16,
+    max_position_embeddings=200,
+    num_labels=7,
+)
+
+
+def packed(rows: int, length: int, seed: int = 0) -> Packed:
+    """Rows that hold the ends of every range: pieces above 32,767, positions above 127."""
+    rng = np.random.default_rng(seed)
+    shape = (rows, length)
+    labels = np.where(rng.random(shape) < 0.5, IGNORE, rng.integers(0, 7, shape))
+    return Packed(
+        tokens=rng.integers(0, 40000, shape).astype(np.int32),
+        positions=np.tile(np.arange(length, dtype=np.int32), (rows, 1)),
+        segments=np.ones(shape, np.int32),
+        labels=labels.astype(np.int32),
+        index=np.arange(rows * length),
+    )
+
+
+@pytest.mark.parametrize("chosen", [[4, 0, 2], [1], []])
+def test_a_gathered_batch_is_that_of_the_host(chosen: list[int]) -> None:
+    all_rows, mesh = packed(5, 200), parallel.make_mesh()
+    numbers = np.full(4, -1, np.int32)
+    numbers[: len(chosen)] = chosen
+    gather = jax.jit(lambda rows, numbers: resident.gather(rows, numbers, mesh))
+    found = gather(resident.place(all_rows, mesh), numbers)
+    wanted = all_rows.batch(np.array(chosen, int), 4)
+    assert found.keys() == wanted.keys()
+    for name, value in wanted.items():
+        assert found[name].dtype == value.dtype == np.int32
+        np.testing.assert_array_equal(found[name], value)
+
+
+@pytest.mark.parametrize(
+    ("values", "dtype"),
+    [
+        ([-128, 127], np.int8),
+        ([-129], np.int16),
+        ([128], np.int16),
+        ([32767], np.int16),
+        ([32768], np.int32),
+        ([], np.int8),
+    ],
+)
+def test_rows_are_as_narrow_as_they_can_be(values: list[int], dtype: Any) -> None:
+    found = resident.narrow(np.array(values, np.int32))
+    assert found.dtype == dtype and found.tolist() == values
+
+
+def lengths(done: int, total: int, *every: int) -> list[int]:
+    batches = [np.array([n]) for n in range(done, total)]
+    found = list(resident.calls(batches, 2, done, total, *every))
+    sent = [n for numbers, _ in found for n in numbers[:, 0].tolist() if n >= 0]
+    assert sent == list(range(done, total))  # every step once, in order
+    for numbers, count in found:
+        assert numbers.shape == (resident.STEPS, 2) and numbers.dtype == np.int32
+        assert np.all(numbers[:, 1] == -1) and np.all(numbers[count:] == -1)
+    return [count for _, count in found]
+
+
+def test_calls_end_where_the_host_has_something_to_do() -> None:
+    assert lengths(0, 25, 10, 1000) == [1, 9, 10, 5]
+    assert lengths(0, 7, 1) == [1] * 7
+    assert lengths(0, 23, 1000, 1000) == [1, 10, 10, 2]
+    assert lengths(0, 12, 4, 6) == [1, 3, 2, 2, 4]
+    assert lengths(13, 30, 10, 25) == [1, 6, 5, 5]  # after an interruption
+    assert lengths(5, 5, 10) == []
+
+
+@pytest.mark.parametrize(
+    ("method", "nonfinite"),
+    [("none", "skip"), ("magnitude", "stop"), ("movement", "skip"), ("soft_movement", "stop")],
+)
+def test_steps_in_one_call_are_the_steps_one_by_one(method: Any, nonfinite: Any) -> None:
+    """To the bit but for what the compiler rounds elsewhere; the last batch is a short one."""
+    config = Config(
+        train=TrainConfig(nonfinite=nonfinite, warmup=0.2),
+        prune=PruneConfig(method, sparsity=0.5, begin=0.0, end=1.0, interval=1),
+    )
+    mesh = parallel.make_mesh()
+    program = optimization.program(config, SHAPE, mesh)
+    numbers = optimization.numbers(config, 7, mesh)
+    all_rows, params = packed(20, 16), bert.init(SHAPE, jax.random.key(0))
+    rows_there = resident.place(all_rows, mesh)
+
+    def start() -> Any:
+        return setup.start(program, numbers, jax.tree.map(jnp.copy, params), None)
+
+    order = [np.random.default_rng(1).permutation(20)]
+    chosen = list(packing.batches(3, order))
+    assert [len(c) for c in chosen] == [3, 3, 3, 3, 3, 3, 2]
+
+    shardings = jax.tree.map(lambda leaf: leaf.sharding, start()), parallel.whole(mesh)
+    one = steps.make_train_step(program, shardings)
+    apart, losses = start(), []
+    for rows in chosen:
+        apart, metrics = one(apart, all_rows.batch(rows, 3), numbers)
+        losses.append(float(metrics["loss"]))
+
+    many = steps.make_train_steps(program, shardings)
+    together, begin = start(), 0
+    for rows, count in resident.calls(chosen, 3, 0, 7, 4):
+        where = parallel.place((rows, np.int32(count)), parallel.whole(mesh))
+        together, metrics = many(together, rows_there, *where, numbers)
+        begin += count
+        assert float(metrics["loss"]) == pytest.approx(losses[begin - 1], rel=1e-5)
+    assert many._cache_size() == 1  # whatever the number of steps
+    assert int(together.step) == 7
+    for a, b in zip(jax.tree.leaves(apart), jax.tree.leaves(together), strict=True):
+        np.testing.assert_allclose(
+            np.asarray(a, np.float32), np.asarray(b, np.float32), rtol=1e-5, atol=1e-6
+        )
