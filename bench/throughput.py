@@ -3,19 +3,21 @@
     python bench/throughput.py --rows 8 32 128 512 --out docs/scaling/throughput.json -- \\
       --config configs/panx.yaml --data.dir DATA --model.path MODEL --model.dtype bfloat16
 
-Flags after `--` are those of the training whose step is measured; padding is not counted.
+Flags after `--` are those of the training whose steps are measured; padding is not counted. On a
+device whose peak is known there is MFU, too: 6 operations for each useful token and weight of a
+matrix, over time and peak in bfloat16.
 """
 
 from __future__ import annotations
 
 import argparse
-import datetime
-import importlib.metadata
 import json
 import statistics
 import time
 from pathlib import Path
 from typing import Any
+
+import workload
 
 from sparsejax import command_line
 
@@ -27,26 +29,28 @@ def measure(job: Any, step: Any, state: Any, rows: int, seconds: float) -> tuple
 
     from sparsejax.data import mixing, packing
     from sparsejax.runtime import parallel
+    from sparsejax.runtime.calls import calls
 
     pieces = np.count_nonzero(job.packed.segments, axis=1)
     size = parallel.padded(rows, job.mesh)
-    orders = mixing.concatenation(len(pieces), 10**6, 0)
-    tokens, began, ends = 0, 0.0, 0.0
-    for i, numbers in enumerate(packing.batches(rows, orders)):
-        batch = parallel.batch(job.packed, numbers, size, job.mesh)
-        state, metrics = parallel.in_turn(step(state, batch, job.numbers))
-        if i < 3:  # the first compiles, and the next ones may wait for it
+    numbers = packing.batches(rows, mixing.concatenation(len(pieces), 10**6, 0))
+    tokens, began, before = 0, 0.0, None
+    for i, (chosen, count) in enumerate(calls(numbers, size, 0, 10**9)):
+        batches = parallel.batches(job.packed, chosen, job.mesh)
+        times = parallel.place(np.int32(count), parallel.whole(job.mesh))
+        state, metrics = parallel.in_turn(step(state, batches, times, job.numbers))
+        if i < 2:  # the first compiles, and the next one may wait for it
             jax.block_until_ready(metrics)
             began = time.perf_counter()
             continue
-        tokens += int(pieces[numbers].sum())
-        # Looking at a clock does not wait for the device; every tenth step does.
-        if i % 10 == 0:
-            jax.block_until_ready(metrics)
-            ends = time.perf_counter()
-            if ends - began > seconds:
-                break
-    return tokens / (ends - began), state
+        # The devices have the next call before the last one is waited for.
+        jax.block_until_ready(before)
+        before = metrics
+        tokens += int(pieces[chosen[chosen >= 0]].sum())
+        if time.perf_counter() - began > seconds:
+            break
+    jax.block_until_ready(before)
+    return tokens / (time.perf_counter() - began), state
 
 
 def main() -> None:
@@ -61,14 +65,14 @@ def main() -> None:
 
     import jax
 
-    from sparsejax.runtime import guards, logging, parallel, processes, setup, steps
+    from sparsejax.runtime import chips, guards, logging, parallel, processes, setup, steps
 
     with processes.joined(config.parallel):
         config = setup.with_languages(config)
         job = setup.prepare(config, setup.read(config, logging.Log()))
         shardings = jax.tree.map(lambda leaf: leaf.sharding, job.state), parallel.whole(job.mesh)
-        step = steps.make_train_step(job.program, shardings, job.masks)
-        state, found = job.state, []
+        step = steps.make_train_steps(job.program, shardings, job.masks)
+        state, found, peak = job.state, [], workload.peak()
         for rows in args.rows:
             rates: list[float] = []
             with guards.memory(f"a step of {rows} rows", "leave it out of --rows"):
@@ -77,17 +81,18 @@ def main() -> None:
                     rates.append(rate)
             found.append({"rows": rows, "tokens_per_second": statistics.median(rates)})
             found[-1]["repeats"] = rates
+            if peak is not None:
+                each = chips.matrix_flops(state.params, 1, training=True)
+                found[-1]["mfu"] = found[-1]["tokens_per_second"] * each / peak
             print(json.dumps(found[-1]), flush=True)
-        report = {
-            "date": datetime.date.today().isoformat(),
-            "device": parallel.describe(job.mesh),
-            "versions": {n: importlib.metadata.version(n) for n in ("jax", "flax", "optax")},
-            "train": args.train,
-            "length": config.data.length,
-            "by_rows": found,
-        }
+        report = workload.report(
+            ("jax", "flax", "optax"),
+            train=args.train,
+            length=config.data.length,
+            by_rows=found,
+        )
         if processes.is_first():
-            args.out.write_text(json.dumps(report, indent=2) + "\n")
+            workload.write(report, args.out)
 
 
 if __name__ == "__main__":

@@ -49,15 +49,7 @@ def sparsejax_side(method: str, args: argparse.Namespace) -> Found:
 
     from sparsejax.config import Config, ModelConfig, PruneConfig, TrainConfig
     from sparsejax.data import mixing, packing, tokenization
-    from sparsejax.runtime import (
-        chips,
-        host_memory,
-        optimization,
-        parallel,
-        resident,
-        setup,
-        steps,
-    )
+    from sparsejax.runtime import calls, chips, host_memory, optimization, parallel, setup, steps
 
     if jax.default_backend() == "cpu":
         host_memory.keep_freed_memory()
@@ -82,22 +74,22 @@ def sparsejax_side(method: str, args: argparse.Namespace) -> Found:
     attention = chips.attention_flops(shape, LENGTH, 1, training=True)
     shardings = jax.tree.map(lambda leaf: leaf.sharding, state), parallel.whole(mesh)
     step = steps.make_train_steps(program, shardings)
-    rows, pieces = resident.place(packed, mesh), np.count_nonzero(packed.segments, axis=1)
-    orders = mixing.concatenation(len(pieces), 10**6, 0)
-    batches = packing.batches(size, orders)
+    pieces = np.count_nonzero(packed.segments, axis=1)
+    orders = packing.batches(size, mixing.concatenation(len(pieces), 10**6, 0))
 
-    def calls() -> Iterator[tuple[int, int]]:
+    def made() -> Iterator[tuple[int, int]]:
         nonlocal state
         before = None
-        for chosen, count in resident.calls(batches, size, 0, 10**9):
+        for chosen, count in calls.calls(orders, size, 0, 10**9):
             # The device has the next call before the last one is waited for.
-            where = parallel.place((chosen, np.int32(count)), parallel.whole(mesh))
-            state, metrics = parallel.in_turn(step(state, rows, *where, numbers))
+            batches = parallel.batches(packed, chosen, mesh)
+            times = parallel.place(np.int32(count), parallel.whole(mesh))
+            state, metrics = parallel.in_turn(step(state, batches, times, numbers))
             jax.block_until_ready(before)
             before = metrics
             yield count, int(pieces[chosen[chosen >= 0]].sum())
 
-    found = timed(calls(), args.seconds, lambda: jax.block_until_ready(state.step))
+    found = timed(made(), args.seconds, lambda: jax.block_until_ready(state.step))
     found |= {"matrix_flops_per_token": matrices, "peak_flops": workload.peak()}
     return found | {"attention_share_of_flops": attention / (attention + matrices)}
 

@@ -150,7 +150,8 @@ def fit(
     import numpy as np
 
     from sparsejax.data import packing
-    from sparsejax.runtime import guards, metrics, parallel, processes, resident, steps
+    from sparsejax.runtime import guards, metrics, parallel, processes, steps
+    from sparsejax.runtime.calls import calls
     from sparsejax.runtime.checkpoint import About, Checkpoints
 
     checkpoints = Checkpoints(directory / "checkpoints", config.checkpoint.keep)
@@ -183,15 +184,11 @@ def fit(
         meter = metrics.Meter(sinks, job.total, config.train, done, show)
         try:
             with stop.after_the_step(), memory():
-                rows = resident.place(job.packed, job.mesh)
-                batches = packing.batches(job.rows, job.orders(), skip=done)
-                for chosen, count in resident.calls(
-                    batches, job.padded_rows, done, job.total, *every
-                ):
-                    where, times = parallel.place(
-                        (chosen, np.int32(count)), parallel.whole(job.mesh)
-                    )
-                    found = train_steps(state, rows, where, times, job.numbers)
+                numbers = packing.batches(job.rows, job.orders(), skip=done)
+                for chosen, count in calls(numbers, job.padded_rows, done, job.total, *every):
+                    batches = parallel.batches(job.packed, chosen, job.mesh)
+                    times = parallel.place(np.int32(count), parallel.whole(job.mesh))
+                    found = train_steps(state, batches, times, job.numbers)
                     state, values = parallel.in_turn(found)
                     tokens = int(pieces[chosen[chosen >= 0]].sum())
                     meter.steps(count, values, tokens, partial(logged, state))
@@ -207,10 +204,10 @@ def fit(
                     if stops:
                         break
         except metrics.NonFinite:
-            numbers = next(packing.batches(job.rows, job.orders(), skip=int(state.step)))
+            rows = next(packing.batches(job.rows, job.orders(), skip=int(state.step)))
             path = directory / "nonfinite.safetensors"
             with memory():
-                batch = parallel.batch(job.packed, numbers, job.padded_rows, job.mesh)
+                batch = parallel.batch(job.packed, rows, job.padded_rows, job.mesh)
                 error = guards.not_finite(state, batch, job.program, job.numbers, path)
             raise error from None
         finally:

@@ -65,10 +65,25 @@ def test_a_run_with_other_numbers_compiles_nothing(
     quiet = logging.Log(quiet=True)
     with compilation.counted() as first:
         train.run(config(FIRST, method, tmp_path / "first"), log=quiet, data=data)
-    assert first.count("_step") <= 1  # none, where another test had the same program
+    assert first.count("_steps") <= 1  # none, where another test had the same program
     with compilation.counted() as second:
         train.run(config(SECOND, method, tmp_path / "second"), log=quiet, data=data)
     assert second == []
+
+
+def test_other_sentences_need_no_other_program(tmp_path: Path) -> None:
+    """Neither how many there are nor the seed, by which they are packed, changes the step."""
+    quiet, rows = logging.Log(quiet=True), set()
+    seeds = [FIRST | {"seed": seed} for seed in (0, 1)]
+    fewer = FIRST | {"data": FIRST["data"] | {"train_sentences": 26}}
+    with compilation.counted() as compiled:
+        for i, values in enumerate([*seeds, fewer]):
+            chosen = config(values, "magnitude", tmp_path / str(i))
+            found = setup.prepare(chosen, setup.read(chosen, quiet))
+            rows.add(len(found.packed.tokens))
+            train.run(chosen, log=quiet)
+    assert len(rows) > 1
+    assert compiled.count("_steps") <= 1
 
 
 @pytest.mark.parametrize("method", ["magnitude", "soft_movement"])

@@ -26,12 +26,24 @@ class Packed:
 
     def batch(self, rows: np.ndarray, size: int) -> dict[str, np.ndarray]:
         """The rows with these numbers, padded with empty rows to `size`: shapes never change."""
-        out = {}
+        return self.batches(padded(rows, size))
+
+    def batches(self, chosen: np.ndarray) -> dict[str, np.ndarray]:
+        """The columns of several batches, int32 [..., length].
+
+        Args:
+          chosen: int [...], numbers of rows; -1 is an empty one.
+        """
+        out, empty = {}, chosen < 0
         for name in self.COLUMNS:
-            array = getattr(self, name)
-            out[name] = np.full((size, array.shape[1]), IGNORE if name == "labels" else 0, np.int32)
-            out[name][: len(rows)] = array[rows]
+            out[name] = getattr(self, name)[chosen]
+            out[name][empty] = IGNORE if name == "labels" else 0
         return out
+
+
+def padded(rows: np.ndarray, size: int) -> np.ndarray:
+    """The numbers of rows, and -1 up to `size` of them."""
+    return np.pad(rows, (0, size - len(rows)), constant_values=-1)
 
 
 def describe(packed: Packed) -> str:

@@ -21,6 +21,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from sparsejax.data import packing
 from sparsejax.data.packing import Packed
 from sparsejax.errors import UserError
 from sparsejax.runtime import processes
@@ -109,23 +110,40 @@ def place(tree: Any, shardings: Any) -> Any:
 def batch(packed: Packed, numbers: np.ndarray, size: int, mesh: Mesh) -> dict[str, jax.Array]:
     """The rows with these numbers, padded with empty rows to `size`, on the devices.
 
-    Each process lays out only the rows of its own devices.
-
     Args:
       packed: the rows.
       numbers: of at most `size` rows, the same in every process.
       size: a multiple of the devices.
       mesh: the devices.
     """
-    sharding, shape = rows(mesh), (size, packed.tokens.shape[1])
+    return batches(packed, packing.padded(numbers, size), mesh)
+
+
+def batches(packed: Packed, chosen: np.ndarray, mesh: Mesh) -> dict[str, jax.Array]:
+    """The columns of one batch or several on the devices, which divide the rows of each.
+
+    Each process lays out only the rows of its own devices.
+
+    Args:
+      packed: the rows.
+      chosen: int [..., size], numbers of rows, the same in every process; -1 is an empty one.
+        The size is a multiple of the devices.
+      mesh: the devices.
+
+    Returns:
+      int32 [..., size, length] of each column.
+    """
+    before = chosen.ndim - 1
+    sharding = NamedSharding(mesh, P(*[None] * before, *ROWS))
     if mesh.size == 1:
-        return jax.device_put(packed.batch(numbers, size), sharding)
+        return jax.device_put(packed.batches(chosen), sharding)
+    shape = (*chosen.shape, packed.tokens.shape[1])
     shares: dict[int, dict[str, np.ndarray]] = {}
 
     def share(name: str, where: tuple[slice, ...]) -> np.ndarray:
-        begin, end, _ = where[0].indices(size)
+        begin, end, _ = where[before].indices(chosen.shape[-1])
         if begin not in shares:
-            shares[begin] = packed.batch(numbers[begin:end], end - begin)
+            shares[begin] = packed.batches(chosen[..., begin:end])
         return shares[begin][name]
 
     return {

@@ -14,7 +14,7 @@ import optax
 from sparsejax import prune
 from sparsejax.data.tokenization import IGNORE
 from sparsejax.models import bert
-from sparsejax.runtime import parallel, pruning, resident
+from sparsejax.runtime import parallel, pruning
 from sparsejax.runtime.optimization import Numbers, Program, optimizer, weights_rate
 
 Batch = Mapping[str, Any]  # tokens, positions, segments, labels: int32 [rows, length]
@@ -137,21 +137,19 @@ def _shared_train_step(program: Program, leaves: tuple[Any, ...], structure: Any
     return jax.jit(partial(_step, program, None), donate_argnums=0, out_shardings=shardings)
 
 
-TrainSteps = Callable[
-    [TrainState, resident.Rows, Any, Any, Numbers], tuple[TrainState, dict[str, jax.Array]]
-]
+TrainSteps = Callable[[TrainState, Batch, Any, Numbers], tuple[TrainState, dict[str, jax.Array]]]
 
 
 def make_train_steps(
     program: Program, shardings: Shardings | None = None, masks: prune.Masks | None = None
 ) -> TrainSteps:
-    """As `make_train_step`, for several steps with rows that are on the devices already.
+    """As `make_train_step`, for several steps.
 
-    How many steps there are is an argument of the program, so that it is compiled once.
+    How many of the batches there is a step for is an argument of the program: it is compiled once.
 
     Returns:
-      (state, rows, row numbers int32 [most steps, rows of a batch], steps int32, numbers) -> (next
-      state, what `make_train_step` gives of the last of the steps).
+      (state, batches [most steps, rows, length], steps int32, numbers) -> (next state, what
+      `make_train_step` gives of the last of the steps).
     """
     if masks is None:
         return _shared_train_steps(program, *_hashable(shardings))
@@ -168,13 +166,12 @@ def _steps(
     program: Program,
     masks: prune.Masks | None,
     state: TrainState,
-    rows: resident.Rows,
-    chosen: jax.Array,
+    batches: Batch,
     count: jax.Array,
     numbers: Numbers,
 ) -> tuple[TrainState, dict[str, jax.Array]]:
     def one(i: jax.Array, carried: Any) -> tuple[TrainState, dict[str, jax.Array]]:
-        batch = resident.gather(rows, chosen[i], program.mesh)
+        batch = {name: column[i] for name, column in batches.items()}
         return _step(program, masks, carried[0], batch, numbers)
 
     zero = jnp.float32(0)

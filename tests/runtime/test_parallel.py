@@ -30,6 +30,17 @@ def test_a_batch_is_that_of_its_rows(chosen: list[int]) -> None:
         np.testing.assert_array_equal(found[name], value)
 
 
+def test_several_batches_at_once() -> None:
+    chosen = np.array([[2, -1], [0, 1], [-1, -1]])
+    found = parallel.batches(packed(3), chosen, parallel.make_mesh())
+    for i, numbers in enumerate(chosen):
+        wanted = packed(3).batch(numbers[numbers >= 0], 2)
+        assert found.keys() == wanted.keys()
+        for name, value in wanted.items():
+            assert found[name].dtype == value.dtype == np.int32
+            np.testing.assert_array_equal(found[name][i], value)
+
+
 def test_values_stay() -> None:
     mesh = parallel.make_mesh()
     tree = {"a": np.float32([[1.5, -0.0], [np.nan, np.inf]]), "b": np.array([True, False])}

@@ -1,4 +1,4 @@
-"""Batches gathered on the device, and the steps of a run in calls."""
+"""The steps of a run in calls of several of them."""
 
 from __future__ import annotations
 
@@ -14,26 +14,25 @@ from sparsejax.data import packing
 from sparsejax.data.packing import Packed
 from sparsejax.data.tokenization import IGNORE
 from sparsejax.models import bert
-from sparsejax.runtime import optimization, parallel, resident, setup, steps
+from sparsejax.runtime import calls, optimization, parallel, setup, steps
 
 SHAPE = bert.BertConfig(
-    vocab_size=40000,
+    vocab_size=50,
     hidden_size=8,
     num_hidden_layers=1,
     num_attention_heads=2,
     intermediate_size=16,
-    max_position_embeddings=200,
+    max_position_embeddings=16,
     num_labels=7,
 )
 
 
 def packed(rows: int, length: int, seed: int = 0) -> Packed:
-    """Rows that hold the ends of every range: pieces above 32,767, positions above 127."""
     rng = np.random.default_rng(seed)
     shape = (rows, length)
     labels = np.where(rng.random(shape) < 0.5, IGNORE, rng.integers(0, 7, shape))
     return Packed(
-        tokens=rng.integers(0, 40000, shape).astype(np.int32),
+        tokens=rng.integers(0, 50, shape).astype(np.int32),
         positions=np.tile(np.arange(length, dtype=np.int32), (rows, 1)),
         segments=np.ones(shape, np.int32),
         labels=labels.astype(np.int32),
@@ -41,43 +40,13 @@ def packed(rows: int, length: int, seed: int = 0) -> Packed:
     )
 
 
-@pytest.mark.parametrize("chosen", [[4, 0, 2], [1], []])
-def test_a_gathered_batch_is_that_of_the_host(chosen: list[int]) -> None:
-    all_rows, mesh = packed(5, 200), parallel.make_mesh()
-    numbers = np.full(4, -1, np.int32)
-    numbers[: len(chosen)] = chosen
-    gather = jax.jit(lambda rows, numbers: resident.gather(rows, numbers, mesh))
-    found = gather(resident.place(all_rows, mesh), numbers)
-    wanted = all_rows.batch(np.array(chosen, int), 4)
-    assert found.keys() == wanted.keys()
-    for name, value in wanted.items():
-        assert found[name].dtype == value.dtype == np.int32
-        np.testing.assert_array_equal(found[name], value)
-
-
-@pytest.mark.parametrize(
-    ("values", "dtype"),
-    [
-        ([-128, 127], np.int8),
-        ([-129], np.int16),
-        ([128], np.int16),
-        ([32767], np.int16),
-        ([32768], np.int32),
-        ([], np.int8),
-    ],
-)
-def test_rows_are_as_narrow_as_they_can_be(values: list[int], dtype: Any) -> None:
-    found = resident.narrow(np.array(values, np.int32))
-    assert found.dtype == dtype and found.tolist() == values
-
-
 def lengths(done: int, total: int, *every: int) -> list[int]:
     batches = [np.array([n]) for n in range(done, total)]
-    found = list(resident.calls(batches, 2, done, total, *every))
+    found = list(calls.calls(batches, 2, done, total, *every))
     sent = [n for numbers, _ in found for n in numbers[:, 0].tolist() if n >= 0]
     assert sent == list(range(done, total))  # every step once, in order
     for numbers, count in found:
-        assert numbers.shape == (resident.STEPS, 2) and numbers.dtype == np.int32
+        assert numbers.shape == (calls.STEPS, 2)
         assert np.all(numbers[:, 1] == -1) and np.all(numbers[count:] == -1)
     return [count for _, count in found]
 
@@ -105,7 +74,6 @@ def test_steps_in_one_call_are_the_steps_one_by_one(method: Any, nonfinite: Any)
     program = optimization.program(config, SHAPE, mesh)
     numbers = optimization.numbers(config, 7, mesh)
     all_rows, params = packed(20, 16), bert.init(SHAPE, jax.random.key(0))
-    rows_there = resident.place(all_rows, mesh)
 
     def start() -> Any:
         return setup.start(program, numbers, jax.tree.map(jnp.copy, params), None)
@@ -123,9 +91,10 @@ def test_steps_in_one_call_are_the_steps_one_by_one(method: Any, nonfinite: Any)
 
     many = steps.make_train_steps(program, shardings)
     together, begin = start(), 0
-    for rows, count in resident.calls(chosen, 3, 0, 7, 4):
-        where = parallel.place((rows, np.int32(count)), parallel.whole(mesh))
-        together, metrics = many(together, rows_there, *where, numbers)
+    for rows, count in calls.calls(chosen, 3, 0, 7, 4):
+        batches = parallel.batches(all_rows, rows, mesh)
+        times = parallel.place(np.int32(count), parallel.whole(mesh))
+        together, metrics = many(together, batches, times, numbers)
         begin += count
         assert float(metrics["loss"]) == pytest.approx(losses[begin - 1], rel=1e-5)
     assert many._cache_size() == 1  # whatever the number of steps

@@ -1,0 +1,43 @@
+"""The steps of a run in calls of several of them, so that the host has little to do for each.
+
+To start a program the host goes through all arrays of its state, some 600 to 900 for twelve layers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+
+STEPS = 10  # of one call at most
+
+
+def calls(
+    batches: Iterable[np.ndarray], size: int, done: int, total: int, *every: int
+) -> Iterator[tuple[np.ndarray, int]]:
+    """The rows of several steps at a time.
+
+    The first call is of one step, for it compiles; and none goes beyond a step after which the
+    host has something to do.
+
+    Args:
+      batches: numbers of rows, for each step that is left.
+      size: rows of a batch with the empty ones.
+      done, total: steps made before, and in all.
+      every: there is something to do after each multiple of any of them.
+
+    Yields:
+      int [STEPS, size] of numbers, -1 where there is none; how many steps.
+    """
+    chosen, count, step = _empty(size), 0, done
+    for numbers in batches:
+        chosen[count, : len(numbers)] = numbers
+        count, step = count + 1, step + 1
+        due = any(step % one == 0 for one in every)
+        if count == STEPS or due or step in (done + 1, total):
+            yield chosen, count
+            chosen, count = _empty(size), 0
+
+
+def _empty(size: int) -> np.ndarray:
+    return np.full((STEPS, size), -1)
