@@ -57,8 +57,11 @@ def describe(packed: Packed) -> str:
 
 def rows_per_step(packed: Packed, sentences: int, batch_size: int) -> int:
     """How many rows hold `batch_size` sentences on average: at least one, at most all."""
-    rows = len(packed.tokens)
-    return min(rows, max(1, round(batch_size * rows / sentences)))
+    rows, length = packed.tokens.shape
+    # Of full rows: how many there are depends on the order of packing, and so on the seed, by which
+    # neither the batches nor the compiled step should differ.
+    full = len(packed.index) / length
+    return min(rows, max(1, round(batch_size * full / sentences)))
 
 
 def batches(size: int, orders: Iterable[np.ndarray], skip: int = 0) -> Iterator[np.ndarray]:

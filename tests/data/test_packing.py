@@ -220,6 +220,14 @@ def test_batches(size: int, orders: list[list[int]]) -> None:
     assert next(found, None) is None
 
 
+def test_rows_per_step_do_not_depend_on_the_order_of_packing() -> None:
+    encoded = of_lengths([6] * 9 + [10] * 9)  # two to a row of 16, if the longer ones come first
+    orders = [np.arange(18), np.arange(18)[::-1]]
+    found = [packing.pack(encoded, LENGTH, PAD, order) for order in orders]
+    assert [len(packed.tokens) for packed in found] == [13, 9]
+    assert [packing.rows_per_step(packed, 18, 12) for packed in found] == [6, 6]
+
+
 @pytest.mark.parametrize(
     ("rows", "sentences", "batch_size", "expected"),
     [(100, 400, 32, 8), (100, 100, 32, 32), (300, 100, 32, 96), (1, 1000, 32, 1), (10, 37, 32, 9)],
