@@ -1,11 +1,17 @@
 #!/usr/bin/env bash
-# Everything that wants a GPU, on a machine that has one, within ten minutes a part.
+# Everything that wants a GPU, in parts of at most ten minutes each.
 #
-#   bench/on_gpu.sh DATA MODEL OUT        the quickstart and the throughput, in float32 and bfloat16
-#   bench/on_gpu.sh --tests OUT           the test suite
+#   bench/on_gpu.sh PART SHARED OUT
 #
-# DATA and MODEL are what --data.dir and --model.path take; OUT is a directory for the JSON files and
-# logs. ALLOW_CPU=1 tries it out without a GPU, with ROWS="1 2" or the like.
+# PART   speed       fine-tuning and evaluation of mBERT's shapes in bfloat16 against PyTorch, pruning
+#                    included, and the time of the paper's grid: the figures of docs/benchmarks.md
+#        throughput  the quickstart, and tokens per second by rows per step, in both precisions
+#        tests       the test suite
+# SHARED what the benchmarks take as --shared: data/panx, data/mbert-vocab.txt, models/e5-small-39
+# OUT    a directory for the JSON files and logs
+#
+# What has not ended after MINUTES (9) is stopped, and what was measured until then stays. ALLOW_CPU=1
+# tries it out without a GPU; SECONDS_EACH, SENTENCES, ROWS and EPOCHS make it short.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -14,28 +20,69 @@ die() {
   exit 1
 }
 
+[[ $# -eq 3 && $1 =~ ^(speed|throughput|tests)$ ]] ||
+  die "usage: bench/on_gpu.sh speed|throughput|tests SHARED OUT"
+[[ -n ${ON_GPU_STARTED:-} ]] ||
+  exec env ON_GPU_STARTED=1 timeout --signal INT --kill-after 15 "${MINUTES:-9}m" bash "$0" "$@"
+
+part=$1 shared=$2 out=$3
 python=${PYTHON:-python3}
+[[ -d $shared/data/panx ]] || die "$shared/data/panx is not there"
 backend=$("$python" -c 'import jax; print(jax.default_backend())') || die "$python has no JAX"
 [[ $backend == gpu || ${ALLOW_CPU:-} == 1 ]] || die "JAX sees no GPU, only $backend"
-if [[ ${1:-} == --tests ]]; then
-  [[ $# -eq 2 ]] || die "usage: bench/on_gpu.sh --tests OUT"
-  mkdir -p "$2"
-  # Several processes share the GPU: none may take all of its memory.
-  XLA_PYTHON_CLIENT_PREALLOCATE=false "$python" -m pytest -n 8 2>&1 | tee "$2/tests.log"
-  exit
-fi
-[[ $# -eq 3 ]] || die "usage: bench/on_gpu.sh DATA MODEL OUT"
-data=$1 model=$2 out=$3
 mkdir -p "$out"
-read -r -a rows <<<"${ROWS:-8 32 128 512 1024}"
-for dtype in float32 bfloat16; do
-  "$python" -m sparsejax.train --model.dtype "$dtype" --output "$out/quickstart-$dtype" \
-    ${EPOCHS:+--train.epochs "$EPOCHS"} 2>&1 | tee "$out/quickstart-$dtype.log"
-  for method in none magnitude movement; do
-    "$python" bench/throughput.py --rows "${rows[@]}" --seconds "${SECONDS_EACH:-3}" \
-      --out "$out/throughput-$dtype-$method.json" -- --config configs/panx.yaml \
-      --data.dir "$data" --data.languages en de ru ar sw --data.train_sentences 5000 \
-      --model.path "$model" --model.dtype "$dtype" --prune.method "$method"
-  done
-done
-"$python" bench/prune_speed.py --out "$out/prune_speed.json"
+export SPARSEJAX_SHARED=$shared
+seconds=${SECONDS_EACH:-4}
+
+# One that fails, PyTorch's for want of CUDA, say, does not keep the others from being measured.
+failed=
+measure() {
+  local name=$1
+  shift
+  echo "== $name"
+  "$python" "$@" 2>&1 | tee "$out/$name.log" || failed="$failed $name"
+}
+
+train() { # NAME BATCH SIDE...
+  local name=$1 batch=$2
+  shift 2
+  measure "$name" bench/train_speed.py --shared "$shared" --model "${MODEL:-mbert}" \
+    --dtype bfloat16 --batch "$batch" --sentences "${SENTENCES:-2000}" --seconds "$seconds" \
+    --repeats 1 --out "$out/$name.json" --sides "$@"
+}
+
+case $part in
+  speed)
+    ours=("sparsejax dense" "sparsejax magnitude" "sparsejax movement")
+    train train_32 32 "hugging face" "pytorch, best" "${ours[@]}"
+    train train_256 256 "hugging face" "pytorch, best" "${ours[@]}"
+    measure evaluate bench/evaluate_all.py --shared "$shared" --model "${MODEL:-mbert}" \
+      --dtype bfloat16 --repeats 1 ${SENTENCES:+--sentences "$SENTENCES"} --out "$out/evaluate.json"
+    measure small_runs bench/small_runs.py --shared "$shared" --model "${MODEL:-mbert}" \
+      --languages yo --sparsities 0.5 --seeds 3 --epochs 1 --out "$out/small_runs.json"
+    measure grid bench/grid_estimate.py --shared "$shared" --training "$out/train_32.json" \
+      --evaluation "$out/evaluate.json" --small-runs "$out/small_runs.json" \
+      ${SENTENCES:+--sentences "$SENTENCES"} --out "$out/grid.json"
+    ;;
+  throughput)
+    read -r -a rows <<<"${ROWS:-8 32 128 512 1024}"
+    for dtype in bfloat16 float32; do
+      measure "quickstart-$dtype" -m sparsejax.train --model.dtype "$dtype" \
+        --output "$out/quickstart-$dtype" ${EPOCHS:+--train.epochs "$EPOCHS"}
+      for method in none magnitude movement; do
+        measure "throughput-$dtype-$method" bench/throughput.py --rows "${rows[@]}" \
+          --seconds "$seconds" --repeats 1 --out "$out/throughput-$dtype-$method.json" -- \
+          --config configs/panx.yaml --data.dir "$shared/data/panx" \
+          --data.languages en de ru ar sw --data.train_sentences 5000 \
+          --model.path "$shared/models/e5-small-39" --model.dtype "$dtype" --prune.method "$method"
+      done
+    done
+    measure prune_speed bench/prune_speed.py --out "$out/prune_speed.json"
+    ;;
+  tests)
+    # Several processes share the GPU: none may take all of its memory.
+    export XLA_PYTHON_CLIENT_PREALLOCATE=false
+    measure tests -m pytest -n 8
+    ;;
+esac
+[[ -z $failed ]] || die "failed:$failed; see the logs in $out"

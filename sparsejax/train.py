@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from sparsejax.data.preparation import Prepared
     from sparsejax.ner.tagging import Tagged
+    from sparsejax.runtime.checkpoint import Checkpoints
     from sparsejax.runtime.logging import Log
     from sparsejax.runtime.setup import LastData, Setup
     from sparsejax.runtime.steps import TrainState
@@ -63,6 +64,7 @@ def run(
         run_directory,
         setup,
     )
+    from sparsejax.runtime.checkpoint import Checkpoints
 
     compilation.keep_programs()
     if jax.default_backend() == "cpu":
@@ -99,8 +101,9 @@ def run(
         for note in job.notes:
             log(f"note: {note}")
         try:
-            state, step = fit(config, job, directory, log, stop)
-            finish(config, job, directory, log, stop, state, step)
+            with Checkpoints(directory / "checkpoints", config.checkpoint.keep) as checkpoints:
+                state, step = fit(config, job, directory, checkpoints, log, stop)
+                finish(config, job, directory, checkpoints, log, stop, state, step)
         except Stopped as stopped:
             raise Stopped(f"{stopped}; --resume auto goes on with {directory}") from None
     return directory
@@ -135,9 +138,16 @@ def check_wandb(config: Config) -> None:
 
 
 def fit(
-    config: Config, job: Setup, directory: Path, log: Log, stop: stopping.Stop
+    config: Config,
+    job: Setup,
+    directory: Path,
+    checkpoints: Checkpoints,
+    log: Log,
+    stop: stopping.Stop,
 ) -> tuple[TrainState, int]:
-    """Trains, from the newest whole checkpoint of the directory if it has one.
+    """Trains, from the newest whole checkpoint if there is one.
+
+    The last checkpoint may be still on its way to the disk afterwards.
 
     Returns:
       The state that becomes the model, and its step: the last one, or the best.
@@ -152,9 +162,8 @@ def fit(
     from sparsejax.data import packing
     from sparsejax.runtime import guards, metrics, parallel, processes, steps
     from sparsejax.runtime.calls import calls
-    from sparsejax.runtime.checkpoint import About, Checkpoints
+    from sparsejax.runtime.checkpoint import About
 
-    checkpoints = Checkpoints(directory / "checkpoints", config.checkpoint.keep)
     about = partial(About, config=config_files.digest(config), data=job.data.digest())
     state, done = job.state, 0
     if newest := checkpoints.newest(about(0), lambda text: log(f"note: {text}")):
@@ -210,8 +219,6 @@ def fit(
                 batch = parallel.batch(job.packed, rows, job.padded_rows, job.mesh)
                 error = guards.not_finite(state, batch, job.program, job.numbers, path)
             raise error from None
-        finally:
-            checkpoints.wait()
     if parallel.anywhere(stop.requested is not None, job.mesh):
         name = stop.requested or "another process was asked to stop"
         raise Stopped(f"{name}: stopped after step {meter.done} of {job.total}")
@@ -219,6 +226,9 @@ def fit(
     log(f"{job.total - done} steps in {meter.seconds:.0f} s, {speed}")
     if skipped := int(state.nonfinite):
         log(f"note: {skipped} steps were skipped: their loss or gradient was not finite")
+    if not config.checkpoint.best:
+        return state, job.total
+    checkpoints.wait()
     best = checkpoints.best()
     if best is None or best == job.total:
         return state, job.total
@@ -269,6 +279,7 @@ def finish(
     config: Config,
     job: Setup,
     directory: Path,
+    checkpoints: Checkpoints,
     log: Log,
     stop: stopping.Stop,
     state: TrainState,
@@ -293,7 +304,6 @@ def finish(
         run_directory,
         tables,
     )
-    from sparsejax.runtime.checkpoint import Checkpoints
 
     first, kept = processes.is_first(), state
     if job.mesh.size > 1:
@@ -322,12 +332,13 @@ def finish(
     setting = results.setting(config_files.settled(config).data, job.data.test, "test")
     by_sentence = evaluation.by_sentence(job.data.test, predicted, job.data.labels)
     counts.write(directory / "counts.safetensors", by_sentence, setting)
+    checkpoints.wait()
     about = {"schema": results.SCHEMA, "kind": "sparsity", "step": step}
     results.write(
         directory / "results.jsonl", [*(setting | row for row in scores), about | audit.to_dict()]
     )
     if not config.checkpoint.keep:
-        Checkpoints(directory / "checkpoints", 0).clear()
+        checkpoints.clear()
     log(tables.scores(scores, job.data.table), tables.sparsity(audit))
     log(f"saved in {directory}: the tagger in model/, scores in results.jsonl")
     stop.finished()

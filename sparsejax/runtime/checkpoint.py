@@ -87,6 +87,12 @@ class Checkpoints:
         self._thread = ThreadPoolExecutor(1, "checkpoint")
         self._written: Future[None] | None = None
 
+    def __enter__(self) -> Checkpoints:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.wait()
+
     def steps(self) -> list[int]:
         """The steps of all checkpoints, whole or not, in order."""
         return sorted(int(p.name) for p in self._directory.iterdir() if p.name.isdecimal())
