@@ -20,6 +20,7 @@ import jax.numpy as jnp
 from jax.sharding import Sharding
 
 from sparsejax.errors import UserError
+from sparsejax.models import random_bits
 
 Params = dict[str, Any]
 
@@ -298,8 +299,8 @@ def apply(
 
 
 def _dropout(module: nn.Module, rate: float, x: jax.Array, train: bool) -> jax.Array:
-    """Dropout from 16 random bits per value: half the random numbers of `nn.Dropout`."""
+    """Dropout from 16 random bits per value."""
     if not train or rate == 0.0:
         return x
-    bits = jax.random.bits(module.make_rng("dropout"), x.shape, jnp.uint16)
+    bits = random_bits.bits(module.make_rng("dropout"), x.shape)
     return jnp.where(bits >= round(rate * 2**16), x / (1.0 - rate), 0)

@@ -1,0 +1,212 @@
+"""Where the time of a training step goes, and how long it has to take at least.
+
+    python bench/step_parts.py --out docs/benchmarks/step_parts.json
+
+One batch of packed WikiAnn sentences, the step of `sparsejax.train`, and parts of it that are
+compiled apart: the loss; its gradient; the gradient without any dropout and without that of the
+attention; the update of a gradient that is there already (clipping, AdamW, pruning). They take
+turns, and medians count. What a part costs within the step may differ: the compiler fuses across.
+
+The least that a step takes is its matrix products at the rate of one product of the same shape as
+those of the MLP, measured in the same turns, and the bytes of the update (weights, gradients and
+both moments read, all but the gradients written) at the rate of adding a number to an array.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import workload
+
+LANGUAGES = ("en", "de", "ru", "ar", "sw")
+LENGTH, BATCH = 128, 32
+NUMBERS = 40_000_000  # of the array that is read and written
+Run = Callable[[], Any]
+
+
+class Batch:
+    """One batch of the model's step, and what is made of it."""
+
+    def __init__(self, args: Any) -> None:
+        import jax
+        import jax.numpy as jnp
+        import numpy as np
+
+        from sparsejax.config import Config, ModelConfig, PruneConfig
+        from sparsejax.data import packing, tokenization
+        from sparsejax.runtime import optimization, steps
+
+        tokenizer, shape = workload.tokenizer_and_shape(args.shared, args.model)
+        corpus = workload.sentences(args.shared, "train", LANGUAGES, 100)
+        encoded = tokenization.concatenate(
+            [tokenization.encode(s, tokenizer, LENGTH, workload.TAGS) for s in corpus.values()]
+        )
+        order = np.random.default_rng(0).permutation(len(encoded.lengths))
+        packed = packing.pack(encoded, LENGTH, tokenizer.pad_token_id, order)
+        self.rows = packing.rows_per_step(packed, len(encoded.words), args.batch)
+        batch = packed.batch(np.arange(self.rows), self.rows)
+        self.tokens = int(np.count_nonzero(batch["segments"]))
+        self.batch = jax.tree.map(jnp.asarray, batch)
+        # Masks change on every tenth step.
+        pruning = PruneConfig(method="magnitude", sparsity=0.9, begin=0.0, end=1.0, interval=10)
+        self.config = Config(model=ModelConfig(dtype=args.dtype), prune=pruning)
+        self.program = optimization.program(self.config, shape)
+        self.numbers = jax.tree.map(jnp.asarray, optimization.numbers(self.config, 10_000))
+        params = jax.tree.map(jnp.asarray, workload.parameters(args.shared, args.model, shape))
+        self.state = jax.jit(partial(steps.initial, self.program))(params, self.numbers)
+
+    def gradient(self, **dropout: float) -> Run:
+        """The gradient with other rates of dropout than the model's."""
+        import jax
+
+        from sparsejax.runtime import steps
+
+        model = dataclasses.replace(self.program.model, **dropout)
+        program = dataclasses.replace(self.program, model=model)
+        found = jax.jit(steps.make_gradient(program))
+        return lambda: found(self.state, self.batch, self.numbers)
+
+    def loss(self) -> Run:
+        import jax
+
+        from sparsejax.runtime import steps
+
+        gradient = steps.make_gradient(self.program)
+        found = jax.jit(lambda *given: gradient(*given)[0])  # what else there is falls away
+        return lambda: found(self.state, self.batch, self.numbers)
+
+    def step(self) -> Run:
+        from sparsejax.runtime import steps
+
+        made = steps.make_train_step(self.program)
+        return self.in_place(lambda state: made(state, self.batch, self.numbers)[0])
+
+    def update(self) -> Run:
+        import jax
+        import optax
+
+        from sparsejax.runtime import optimization, steps
+
+        def apply(state: Any, grads: Any, numbers: Any) -> Any:
+            tx = optimization.optimizer(self.program, numbers)
+            updates, opt_state = tx.update(grads, state.opt_state, state.params)
+            params = optax.apply_updates(state.params, updates)
+            return state._replace(params=params, opt_state=opt_state)
+
+        grads = jax.jit(steps.make_gradient(self.program))(self.state, self.batch, self.numbers)[1]
+        made = jax.jit(apply, donate_argnums=0)
+        return self.in_place(lambda state: made(state, grads, self.numbers))
+
+    def in_place(self, function: Callable[[Any], Any]) -> Run:
+        """Gives its state over each time, and begins with a copy."""
+        import jax
+        import jax.numpy as jnp
+
+        state = jax.tree.map(jnp.copy, self.state)
+
+        def run() -> Any:
+            nonlocal state
+            state = function(state)
+            return state
+
+        return run
+
+
+def machine(batch: Batch) -> tuple[dict[str, Run], float, float]:
+    """A matrix product and a pass over memory, with their operations and bytes."""
+    import jax
+    import jax.numpy as jnp
+
+    model, places = batch.program.model, batch.rows * LENGTH
+    left = jnp.ones((places, model.hidden_size), batch.program.dtype)
+    right = jnp.ones((model.hidden_size, model.intermediate_size), batch.program.dtype)
+    product = jax.jit(lambda a, b: a @ b)
+    added = jax.jit(lambda x: x + 1)
+    array = jnp.zeros(NUMBERS)
+    flops = 2 * places * model.hidden_size * model.intermediate_size
+    # One after the other, for a single one is over before it is timed well.
+    runs = {
+        "product": lambda: [product(left, right) for _ in range(20)][-1],
+        "memory": lambda: added(array),
+    }
+    return runs, 20.0 * flops, 8.0 * NUMBERS
+
+
+def measure(runs: dict[str, Run], repeats: int) -> dict[str, list[float]]:
+    """Milliseconds of each, in turns; the first two do not count, for they compile."""
+    import jax
+
+    found: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(repeats + 2):
+        for name, run in runs.items():
+            began = time.perf_counter()
+            jax.block_until_ready(run())
+            found[name].append(1e3 * (time.perf_counter() - began))
+    return {name: times[2:] for name, times in found.items()}
+
+
+def main() -> None:
+    parser = workload.parser(__doc__)
+    parser.add_argument("--model", choices=[workload.SMALL, workload.MBERT], default=workload.SMALL)
+    parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
+    parser.add_argument("--batch", type=int, default=BATCH, help="sentences a step, on average")
+    parser.add_argument("--repeats", type=int, default=10)
+    args = parser.parse_args()
+    workload.check(args.shared)
+
+    import jax
+
+    from sparsejax.runtime import chips, host_memory
+
+    if jax.default_backend() == "cpu":
+        host_memory.keep_freed_memory()
+    batch = Batch(args)
+    hardware, flops, moved = machine(batch)
+    none = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    runs = {
+        "step": batch.step(),
+        "loss": batch.loss(),
+        "gradient": batch.gradient(),
+        "gradient, no dropout": batch.gradient(**none),
+        "gradient, no dropout in attention": batch.gradient(attention_probs_dropout_prob=0.0),
+        "update": batch.update(),
+    }
+    repeats = measure(runs | hardware, args.repeats)
+    ms = {name: statistics.median(times) for name, times in repeats.items()}
+    rate, memory_rate = 1e3 * flops / ms.pop("product"), 1e3 * moved / ms.pop("memory")
+    places = batch.rows * LENGTH
+    model = batch.program.model
+    needed = chips.matrix_flops(batch.state.params, places, training=True)
+    needed += chips.attention_flops(model, LENGTH, places, training=True)
+    parameters = sum(leaf.size for leaf in jax.tree.leaves(batch.state.params))
+    update = 7 * 4 * parameters
+    least = {"products": 1e3 * needed / rate, "update": 1e3 * update / memory_rate}
+    report = workload.report(
+        ("jax", "flax", "optax"),
+        model=args.model,
+        dtype=args.dtype,
+        batch=args.batch,
+        rows=batch.rows,
+        tokens=batch.tokens,
+        ms=ms,
+        flops=needed,
+        update_bytes=update,
+        product_flops_per_second=rate,
+        memory_bytes_per_second=memory_rate,
+        least_ms=least,
+        repeats_ms=repeats,
+    )
+    for name, value in ms.items():
+        print(f"{name}: {value:,.1f} ms")
+    print(f"one product: {rate / 1e9:,.0f} GFLOP/s, memory: {memory_rate / 1e9:,.1f} GB/s")
+    print(f"at least: {', '.join(f'{name} {value:,.1f} ms' for name, value in least.items())}")
+    workload.write(report, args.out)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,206 @@
+"""The tables of docs/benchmarks.md, made from the JSON files in docs/benchmarks/.
+
+    python bench/tables.py           writes them into the page
+    python bench/tables.py --check   exit status 1 where the page has other ones
+
+A table stands between `<!-- NAME.json -->` and `<!-- end -->`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+Report = dict[str, Any]
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    """Markdown, the first column to the left."""
+    lines = [head, ["---"] + ["---:"] * (len(head) - 1), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def about(report: Report) -> str:
+    versions = ", ".join(f"{name} {version}" for name, version in report["versions"].items())
+    return f"{report['device']}; {report['date']}; {versions}."
+
+
+def span(values: list[float], form: str = ",.0f") -> str:
+    return f"{min(values):{form}} to {max(values):{form}}"
+
+
+def train_speed(report: Report) -> str:
+    rates = report["tokens_per_second"]
+    first = next(iter(rates))
+    mfu = report.get("mfu")
+    rows = []
+    for name, rate in rates.items():
+        runs = report["repeats"][name]
+        steps = [run["ms_per_step"] for run in runs]
+        cells = [f"{rate:,.0f}", span([run["tokens_per_second"] for run in runs])]
+        cells += [f"{sorted(steps)[len(steps) // 2]:,.0f}", f"{rate / rates[first]:.2f}"]
+        rows.append([name, *cells] + ([f"{100 * mfu[name]:.1f} %"] if mfu else []))
+    head = ["", "tokens/s", "least and most", "ms a step", "ratio"]
+    settings = f"{report['model']}, {report['dtype']}, {report['batch']} sentences a step"
+    return f"{settings}; {about(report)}\n\n" + table(head + ["MFU"] * bool(mfu), rows)
+
+
+def evaluate_speed(report: Report) -> str:
+    rates = report["sentences_per_second"]
+    best = max(rate for name, rate in rates.items() if name != "sparsejax")
+    rows = [
+        [name, f"{rate:,.0f}", span(report["repeats"][name]), f"{rate / best:.2f}"]
+        for name, rate in rates.items()
+    ]
+    return table(["", "sentences/s", "least and most", "ratio to the best pipeline"], rows)
+
+
+def evaluate_all(report: Report) -> str:
+    parts = ("packing", "prediction", "unpacking", "clean", "scoring", "total")
+    host = report["host_only"] | {"prediction": report["host_only"]["batches"]}
+    rows = [
+        [name, *(f"{seconds[part]:.3f}" for part in parts)]
+        for name, seconds in (("evaluation", report["seconds"]), ("host only", host))
+    ]
+    mfu = "" if report["mfu"] is None else f", MFU {100 * report['mfu']:.1f} %"
+    attention = 100 * report["attention_share_of_flops"]
+    text = (
+        f"{report['model']}, {report['dtype']}; {about(report)}\n\n"
+        f"{report['sentences']:,} sentences of {report['languages']} languages: "
+        f"{report['sentences_per_second']:,.0f} sentences/s, "
+        f"{report['tokens_per_second']:,.0f} useful tokens/s{mfu}; padding "
+        f"{100 * report['padding']:.1f} %; attention {attention:.1f} % of all operations. Seconds:"
+    )
+    return f"{text}\n\n" + table(["", *parts], rows)
+
+
+def small_runs(report: Report) -> str:
+    rows = []
+    for sentences, found in report["by_sentences"].items():
+        again = found["shares_without_compiling"]
+        rows.append(
+            [
+                f"{int(sentences):,}",
+                str(found["runs"]),
+                f"{found['first']:.1f}",
+                f"{found['later']:.1f}",
+                str(found["later_that_compile"]),
+                f"{found['later_without_compiling']:.1f}" if again else "",
+                f"{100 * again['not training']:.0f} %" if again else "",
+                f"{100 * again['checkpoints']:.0f} %" if again else "",
+            ]
+        )
+    head = ["sentences", "runs", "first, s", "later, s", "later that compile"]
+    head += ["later, nothing compiled, s", "of it not training", "of it checkpoints"]
+    runs = len(report["runs"])
+    text = (
+        f"{report['model']}; {about(report)} {runs} runs in {report['wall']:,.0f} s; "
+        f"{report['programs']} programs were compiled, in {report['compile_seconds']:,.0f} s."
+    )
+    return f"{text}\n\n" + table(head, rows)
+
+
+def growth(report: Report) -> str:
+    mega = 1e6
+    sentences = [
+        [
+            f"{p['sentences']:,}",
+            f"{p['seconds']['reading and tokenising']:.1f}",
+            f"{p['seconds']['packing']:.2f}",
+            f"{p['peak_bytes'] / mega:,.0f}",
+        ]
+        for p in report["sentences"]
+    ]
+    lengths = [
+        [
+            str(p["length"]),
+            f"{p['microseconds_per_token']:,.0f}",
+            f"{p['bytes_of_arguments'] / mega:,.0f}",
+            f"{p['bytes_of_temporaries'] / mega:,.0f}",
+            f"{100 * p['attention_share_of_flops']:.1f} %",
+        ]
+        for p in report["lengths"]
+    ]
+    languages = [
+        [
+            str(p["languages"]),
+            f"{p['pieces']:,}",
+            f"{p['seconds']['tagging']:.2f}",
+            f"{1e3 * p['seconds']['scoring']:.0f}",
+            f"{1e3 * p['seconds']['table']:.0f}",
+            f"{p['peak_bytes'] / mega:,.0f}",
+        ]
+        for p in report["languages"]
+    ]
+    heads = (
+        ["training sentences", "reading and tokenising, s", "packing, s", "peak, MB"],
+        ["length", "µs/useful token", "arguments, MB", "temporaries, MB", "attention, operations"],
+        ["languages", "pieces", "tagging, s", "scoring, ms", "table, ms", "peak, MB"],
+    )
+    made = (table(h, rows) for h, rows in zip(heads, (sentences, lengths, languages), strict=True))
+    return f"{about(report)}\n\n" + "\n\n".join(made)
+
+
+def grid(report: Report) -> str:
+    hours = report["hours"]
+    text = (
+        f"{report['model']}, {report['dtype']}, {report['batch']} sentences a step, "
+        f"{report['epochs']} epochs; {about(report)}\n\n"
+        f"One epoch of {report['sentences']:,} sentences ({report['tokens']:,} pieces): "
+        f"{report['seconds_of_an_epoch']:,.0f} s. "
+        f"{report['runs']:,} runs, hours:"
+    )
+    rows = [["of the grid", *(f"{value:,.1f}" for value in hours.values())]]
+    return f"{text}\n\n" + table(["", *hours], rows)
+
+
+MAKERS: dict[str, Callable[[Report], str]] = {
+    "train_speed": train_speed,
+    "train_speed_mbert": train_speed,
+    "evaluate_speed": evaluate_speed,
+    "evaluate_all": evaluate_all,
+    "small_runs": small_runs,
+    "growth": growth,
+    "grid": grid,
+    "gpu/train_32": train_speed,
+    "gpu/train_256": train_speed,
+    "gpu/evaluate": evaluate_all,
+    "gpu/small_runs": small_runs,
+    "gpu/grid": grid,
+}
+
+
+def made(text: str) -> str:
+    """The page with every table as the JSON files have it; the first mistake ends the script."""
+
+    def one(match: re.Match[str]) -> str:
+        name = match[1]
+        path = DOCS / "benchmarks" / f"{name}.json"
+        if name not in MAKERS or not path.exists():
+            sys.exit(f"error: {name}.json: there is no such file, or no table of it")
+        return f"<!-- {name}.json -->\n{MAKERS[name](json.loads(path.read_text()))}\n<!-- end -->"
+
+    return re.sub(r"<!-- (\S+)\.json -->\n.*?<!-- end -->", one, text, flags=re.DOTALL)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--check", action="store_true", help="change nothing")
+    args = parser.parse_args()
+    page = DOCS / "benchmarks.md"
+    before = page.read_text("utf-8")
+    after = made(before)
+    if not args.check:
+        page.write_text(after, "utf-8")
+    elif after != before:
+        sys.exit("error: docs/benchmarks.md: other tables than those of the JSON files; run this")
+
+
+if __name__ == "__main__":
+    main()
