@@ -1,0 +1,105 @@
+"""bench/on_gpu.sh with a stand-in for python, which records its arguments."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+STAND_IN = """#!{python}
+import json, os, pathlib, sys
+here = pathlib.Path({here!r})
+if sys.argv[1] == "-c":
+    print((here / "sees").read_text())
+    sys.exit(0)
+with open(here / "calls", "a") as calls:
+    calls.write(json.dumps(sys.argv[1:]) + "\\n")
+sys.exit(any((here / "fails").read_text() in word for word in sys.argv))
+"""
+
+
+class Machine:
+    """A directory with the stand-in: what JAX sees, and which script fails."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.python = path / "python"
+        self.python.write_text(STAND_IN.format(python=sys.executable, here=str(path)))
+        self.python.chmod(0o755)
+        (path / "shared/data/panx").mkdir(parents=True)
+        (path / "sees").write_text("gpu")
+        (path / "fails").write_text("nothing")
+
+    def run(self, part: str, **env: str) -> tuple[int, str]:
+        words = ["bash", str(REPOSITORY / "bench/on_gpu.sh"), part]
+        words += [str(self.path / "shared"), str(self.path / "out")]
+        dropped = ("ALLOW_CPU", "MODEL", "SENTENCES", "ROWS", "EPOCHS", "ON_GPU_STARTED")
+        inherited = {k: v for k, v in os.environ.items() if k not in dropped}
+        done = subprocess.run(
+            words,
+            env=inherited | {"PYTHON": str(self.python)} | env,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        return done.returncode, done.stderr
+
+    @property
+    def calls(self) -> list[list[str]]:
+        path = self.path / "calls"
+        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    return Machine(tmp_path)
+
+
+@pytest.mark.parametrize(("part", "calls"), [("speed", 5), ("throughput", 9), ("tests", 1)])
+def test_what_is_called_is_there(machine: Machine, part: str, calls: int) -> None:
+    assert machine.run(part) == (0, "")
+    assert len(machine.calls) == calls
+    for script, *flags in machine.calls:
+        if script == "-m":
+            continue
+        assert script.startswith("bench/")
+        known = (REPOSITORY / script).read_text() + (REPOSITORY / "bench/workload.py").read_text()
+        own = flags[: flags.index("--")] if "--" in flags else flags
+        for flag in (word for word in own if word.startswith("--")):
+            assert f'"{flag}"' in known, (script, flag)
+        assert len(list((machine.path / "out").glob("*.log"))) == calls
+
+
+def test_the_sides_arrive_whole(machine: Machine) -> None:
+    machine.run("speed")
+    call = machine.calls[0]
+    sides = call[call.index("--sides") + 1 :]
+    assert sides[:2] == ["hugging face", "pytorch, best"] and len(sides) == 5
+
+
+def test_one_that_fails_does_not_keep_others_from_being_measured(machine: Machine) -> None:
+    (machine.path / "fails").write_text("evaluate_all")
+    status, error = machine.run("speed")
+    assert (status, len(machine.calls)) == (1, 5)
+    assert error == f"on_gpu.sh: failed: evaluate; see the logs in {machine.path}/out\n"
+
+
+@pytest.mark.parametrize(
+    ("part", "sees", "words"),
+    [("speed", "cpu", "JAX sees no GPU, only cpu"), ("all", "gpu", "usage: ")],
+)
+def test_mistakes(machine: Machine, part: str, sees: str, words: str) -> None:
+    (machine.path / "sees").write_text(sees)
+    status, error = machine.run(part)
+    assert (status, error.count("\n"), machine.calls) == (1, 1, [])
+    assert words in error
+
+
+def test_the_cpu_has_to_be_allowed(machine: Machine) -> None:
+    (machine.path / "sees").write_text("cpu")
+    assert machine.run("tests", ALLOW_CPU="1") == (0, "")
