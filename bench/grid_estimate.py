@@ -8,7 +8,8 @@ evaluate_all.py and small_runs.py. The grid: dense, and seven sparsities with an
 embeddings, in three seeds; multilingual, and monolingual in each language. Of each the paper's
 epochs are not known here: EPOCHS of ours. A monolingual model is evaluated in its own language,
 a multilingual one in all of them. What a run takes beside its steps and its evaluation (reading,
-the model, checkpoints, saving) is that of a small run after the first.
+the model, checkpoints, saving) is that of a small run after the first. Compilation is left out: a
+program for every number of rows per step, which languages differ in, and for dense and pruned runs.
 """
 
 from __future__ import annotations
@@ -55,6 +56,9 @@ def estimate(
 ) -> dict[str, Any]:
     """Runs and hours of the grid, by what takes them."""
     rates = training["tokens_per_second"]
+    for side in ("sparsejax dense", "sparsejax magnitude"):
+        if side not in rates:
+            sys.exit(f"error: --training: {side!r} was not measured")
     pruned, dense = SPARSITIES * EMBEDDINGS * SEEDS, SEEDS
     # All languages together, and each alone, see the same sentences.
     epochs = EPOCHS * tokens * 2

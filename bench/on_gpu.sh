@@ -11,9 +11,9 @@
 # OUT    a directory for the JSON files and logs
 #
 # What has not ended after MINUTES (9) is stopped, and what was measured until then stays. ALLOW_CPU=1
-# tries it out without a GPU; SECONDS_EACH, SENTENCES, ROWS and EPOCHS make it short.
+# tries it out without a GPU; SECONDS_EACH, SENTENCES, ROWS, EPOCHS and MODEL=e5-small make it short.
 set -euo pipefail
-cd "$(dirname "$0")/.."
+here=$(cd "$(dirname "$0")/.." && pwd)
 
 die() {
   echo "on_gpu.sh: $*" >&2
@@ -23,7 +23,9 @@ die() {
 [[ $# -eq 3 && $1 =~ ^(speed|throughput|tests)$ ]] ||
   die "usage: bench/on_gpu.sh speed|throughput|tests SHARED OUT"
 [[ -n ${ON_GPU_STARTED:-} ]] ||
-  exec env ON_GPU_STARTED=1 timeout --signal INT --kill-after 15 "${MINUTES:-9}m" bash "$0" "$@"
+  exec env ON_GPU_STARTED=1 timeout --signal INT --kill-after 15 "${MINUTES:-9}m" \
+    bash "$here/bench/on_gpu.sh" "$1" "$(realpath -m "$2")" "$(realpath -m "$3")"
+cd "$here"
 
 part=$1 shared=$2 out=$3
 python=${PYTHON:-python3}
@@ -34,7 +36,7 @@ mkdir -p "$out"
 export SPARSEJAX_SHARED=$shared
 seconds=${SECONDS_EACH:-4}
 
-# One that fails, PyTorch's for want of CUDA, say, does not keep the others from being measured.
+# One that fails does not keep the others from being measured.
 failed=
 measure() {
   local name=$1
@@ -58,6 +60,7 @@ case $part in
     train train_256 256 "hugging face" "pytorch, best" "${ours[@]}"
     measure evaluate bench/evaluate_all.py --shared "$shared" --model "${MODEL:-mbert}" \
       --dtype bfloat16 --repeats 1 ${SENTENCES:+--sentences "$SENTENCES"} --out "$out/evaluate.json"
+    measure prune_speed bench/prune_speed.py --out "$out/prune_speed.json"
     measure small_runs bench/small_runs.py --shared "$shared" --model "${MODEL:-mbert}" \
       --languages yo --sparsities 0.5 --seeds 3 --epochs 1 --out "$out/small_runs.json"
     measure grid bench/grid_estimate.py --shared "$shared" --training "$out/train_32.json" \
@@ -68,7 +71,7 @@ case $part in
     read -r -a rows <<<"${ROWS:-8 32 128 512 1024}"
     for dtype in bfloat16 float32; do
       measure "quickstart-$dtype" -m sparsejax.train --model.dtype "$dtype" \
-        --output "$out/quickstart-$dtype" ${EPOCHS:+--train.epochs "$EPOCHS"}
+        --output "$out/quickstart-$dtype" --overwrite ${EPOCHS:+--train.epochs "$EPOCHS"}
       for method in none magnitude movement; do
         measure "throughput-$dtype-$method" bench/throughput.py --rows "${rows[@]}" \
           --seconds "$seconds" --repeats 1 --out "$out/throughput-$dtype-$method.json" -- \
@@ -77,7 +80,6 @@ case $part in
           --model.path "$shared/models/e5-small-39" --model.dtype "$dtype" --prune.method "$method"
       done
     done
-    measure prune_speed bench/prune_speed.py --out "$out/prune_speed.json"
     ;;
   tests)
     # Several processes share the GPU: none may take all of its memory.

@@ -154,7 +154,8 @@ def compiled() -> Iterator[list[tuple[str, float]]]:
 
     def listen(event: str, duration_secs: float, **about: str | int) -> None:
         if event == "/jax/core/compile/backend_compile_duration":
-            found.append((str(about.get("fun_name")), duration_secs))
+            name = str(about.get("fun_name")).removeprefix("jit(").removesuffix(")")
+            found.append((name, duration_secs))
 
     jax.monitoring.register_event_duration_secs_listener(listen)
     try:

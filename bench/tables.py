@@ -51,6 +51,22 @@ def train_speed(report: Report) -> str:
     return f"{settings}; {about(report)}\n\n" + table(head + ["MFU"] * bool(mfu), rows)
 
 
+def step_parts(report: Report) -> str:
+    ms, least, tokens = report["ms"], report["least_ms"], report["tokens"]
+    rows = [[name, f"{value:,.0f}"] for name, value in ms.items()]
+    bound = sum(least.values())
+    rows += [[f"least: {name}", f"{value:,.0f}"] for name, value in least.items()]
+    settings = f"{report['model']}, {report['dtype']}, {report['rows']} rows of 128"
+    text = (
+        f"{settings} with {tokens:,} pieces; {about(report)}\n\n"
+        f"One product: {report['product_flops_per_second'] / 1e9:,.0f} GFLOP/s; memory: "
+        f"{report['memory_bytes_per_second'] / 1e9:,.0f} GB/s. The step makes "
+        f"{1e3 * tokens / ms['step']:,.0f} tokens/s; the least would be "
+        f"{1e3 * tokens / bound:,.0f}."
+    )
+    return f"{text}\n\n" + table(["", "ms"], rows)
+
+
 def evaluate_speed(report: Report) -> str:
     rates = report["sentences_per_second"]
     best = max(rate for name, rate in rates.items() if name != "sparsejax")
@@ -58,7 +74,8 @@ def evaluate_speed(report: Report) -> str:
         [name, f"{rate:,.0f}", span(report["repeats"][name]), f"{rate / best:.2f}"]
         for name, rate in rates.items()
     ]
-    return table(["", "sentences/s", "least and most", "ratio to the best pipeline"], rows)
+    head = ["", "sentences/s", "least and most", "ratio to the best pipeline"]
+    return f"{about(report)}\n\n" + table(head, rows)
 
 
 def evaluate_all(report: Report) -> str:
@@ -83,6 +100,8 @@ def evaluate_all(report: Report) -> str:
 def small_runs(report: Report) -> str:
     rows = []
     for sentences, found in report["by_sentences"].items():
+        if found["runs"] == 1:
+            continue
         again = found["shares_without_compiling"]
         rows.append(
             [
@@ -163,6 +182,7 @@ def grid(report: Report) -> str:
 MAKERS: dict[str, Callable[[Report], str]] = {
     "train_speed": train_speed,
     "train_speed_mbert": train_speed,
+    "step_parts": step_parts,
     "evaluate_speed": evaluate_speed,
     "evaluate_all": evaluate_all,
     "small_runs": small_runs,

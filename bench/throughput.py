@@ -35,7 +35,7 @@ def measure(job: Any, step: Any, state: Any, rows: int, seconds: float) -> tuple
     size = parallel.padded(rows, job.mesh)
     numbers = packing.batches(rows, mixing.concatenation(len(pieces), 10**6, 0))
     tokens, began, before = 0, 0.0, None
-    for i, (chosen, count) in enumerate(calls(numbers, size, 0, 10**9)):
+    for i, (chosen, count) in enumerate(calls(numbers, size, 0)):
         batches = parallel.batches(job.packed, chosen, job.mesh)
         times = parallel.place(np.int32(count), parallel.whole(job.mesh))
         state, metrics = parallel.in_turn(step(state, batches, times, job.numbers))

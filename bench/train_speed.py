@@ -80,7 +80,7 @@ def sparsejax_side(method: str, args: argparse.Namespace) -> Found:
     def made() -> Iterator[tuple[int, int]]:
         nonlocal state
         before = None
-        for chosen, count in calls.calls(orders, size, 0, 10**9):
+        for chosen, count in calls.calls(orders, size, 0):
             # The device has the next call before the last one is waited for.
             batches = parallel.batches(packed, chosen, mesh)
             times = parallel.place(np.int32(count), parallel.whole(mesh))
@@ -91,6 +91,7 @@ def sparsejax_side(method: str, args: argparse.Namespace) -> Found:
 
     found = timed(made(), args.seconds, lambda: jax.block_until_ready(state.step))
     found |= {"matrix_flops_per_token": matrices, "peak_flops": workload.peak()}
+    found |= {"platform": jax.default_backend()}
     return found | {"attention_share_of_flops": attention / (attention + matrices)}
 
 
@@ -157,7 +158,8 @@ def pytorch_side(best: bool, args: argparse.Namespace) -> Found:
         if device == "cuda":
             torch.cuda.synchronize()
 
-    return timed(calls(), args.seconds, wait)
+    # PyTorch without CUDA would run on the CPU beside JAX on a GPU, and say nothing.
+    return timed(calls(), args.seconds, wait) | {"platform": "gpu" if device == "cuda" else "cpu"}
 
 
 def tokenised(args: argparse.Namespace, tokenizer: Any) -> list[dict[str, list[int]]]:
@@ -245,6 +247,21 @@ def summary(measured: dict[str, list[Found]]) -> Found:
     return found
 
 
+def refuse_mixed(measured: dict[str, list[Found]]) -> None:
+    """Ends the script where one side ran on a GPU and another one on the CPU."""
+    platforms = {name: runs[-1]["platform"] for name, runs in measured.items()}
+    if len(set(platforms.values())) > 1:
+        where = ", ".join(f"{name} on {platform}" for name, platform in platforms.items())
+        sys.exit(f"error: sides ran on different devices: {where}")
+
+
+def described(args: argparse.Namespace, measured: dict[str, list[Found]], found: Found) -> Found:
+    """The report."""
+    settings = {name: getattr(args, name) for name in ("model", "dtype", "batch", "sentences")}
+    packages = ("jax", "torch", "transformers")
+    return workload.report(packages, **settings, length=LENGTH, **found, repeats=measured)
+
+
 def main() -> None:
     parser = workload.parser(__doc__)
     parser.add_argument("--model", choices=[workload.SMALL, workload.MBERT], default=workload.SMALL)
@@ -260,24 +277,31 @@ def main() -> None:
     if args.side:
         print(json.dumps(SIDES[args.side](args)))
         return
-    measured: dict[str, list[Found]] = {name: [] for name in args.sides}
+    measured: dict[str, list[Found]] = {}
+    failed: list[str] = []
     for repeat in range(args.repeats):
-        for name in args.sides:
+        for name in (side for side in args.sides if side not in failed):
             command = [sys.executable, __file__, "--side", name, *sys.argv[1:]]
-            result = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-            measured[name].append(json.loads(result.stdout.splitlines()[-1]))
+            result = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+            if result.returncode:
+                print(f"{name}: failed, see above", flush=True)
+                failed.append(name)
+                continue
+            measured.setdefault(name, []).append(json.loads(result.stdout.splitlines()[-1]))
             rate = measured[name][-1]["tokens_per_second"]
             print(f"repeat {repeat + 1}: {name}: {rate:,.0f} tokens/s", flush=True)
-    settings = {name: getattr(args, name) for name in ("model", "dtype", "batch", "sentences")}
-    found = summary(measured)
-    report = workload.report(
-        ("jax", "torch", "transformers"), **settings, length=LENGTH, **found, repeats=measured
-    )
+            refuse_mixed(measured)
+            # What was measured stays, whatever happens to the sides that follow.
+            found = summary(measured)
+            workload.write(described(args, measured, found), args.out)
+    if not measured:
+        sys.exit("error: no side could be measured")
     for name, rate in found["tokens_per_second"].items():
         mfu = f", MFU {100 * found['mfu'][name]:.1f} %" if "mfu" in found else ""
         ratio = rate / next(iter(found["tokens_per_second"].values()))
         print(f"{name}: {rate:,.0f} tokens/s, {ratio:.2f}{mfu}")
-    workload.write(report, args.out)
+    if failed:
+        sys.exit(f"error: failed: {', '.join(failed)}")
 
 
 if __name__ == "__main__":

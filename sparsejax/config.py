@@ -75,7 +75,7 @@ class TrainConfig:
     """The optimisation."""
 
     epochs: int = 8  # Passes over the training sentences
-    batch_size: int = 32  # Sentences per step, on average: packed rows are batched
+    batch_size: int = 32  # Sentences per step, on average, in rows that are full
     learning_rate: float = 2e-3  # Peak learning rate of AdamW; about 5e-5 suits pretrained models
     warmup: float = 0.1  # Fraction of the steps over which the learning rate rises from 0
     decay: Literal["linear", "constant"] = "linear"  # Learning rate after the warmup

@@ -193,12 +193,14 @@ def fit(
         meter = metrics.Meter(sinks, job.total, config.train, done, show)
         try:
             with stop.after_the_step(), memory():
-                numbers = packing.batches(job.rows, job.orders(), skip=done)
-                for chosen, count in calls(numbers, job.padded_rows, done, job.total, *every):
+                numbers, values = packing.batches(job.rows, job.orders(), skip=done), None
+                for chosen, count in calls(numbers, job.padded_rows, done, *every):
                     batches = parallel.batches(job.packed, chosen, job.mesh)
                     times = parallel.place(np.int32(count), parallel.whole(job.mesh))
-                    found = train_steps(state, batches, times, job.numbers)
+                    before, found = values, train_steps(state, batches, times, job.numbers)
                     state, values = parallel.in_turn(found)
+                    # The devices have the next call; with more, a stop would wait for all of them.
+                    jax.block_until_ready(before)
                     tokens = int(pieces[chosen[chosen >= 0]].sum())
                     meter.steps(count, values, tokens, partial(logged, state))
                     # Several processes stop after the same step: one for which all have the news.

@@ -56,7 +56,7 @@ def describe(packed: Packed) -> str:
 
 
 def rows_per_step(packed: Packed, sentences: int, batch_size: int) -> int:
-    """How many rows hold `batch_size` sentences on average: at least one, at most all."""
+    """How many full rows hold `batch_size` sentences on average: at least one, at most all."""
     rows, length = packed.tokens.shape
     # Of full rows: how many there are depends on the order of packing, and so on the seed, by which
     # neither the batches nor the compiled step should differ.

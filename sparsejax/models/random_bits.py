@@ -16,14 +16,14 @@ PARITY = 0x1BD11BDA  # of the key schedule
 
 
 def bits(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    """Those of `jax.random.bits(key, shape, jnp.uint16)`, to the bit, for less.
+    """Those of `jax.random.bits(key, shape, jnp.uint16)`, to the bit, as JAX makes them by default.
 
     JAX hands Threefry to the compiler as a loop on a CPU and as a kernel of its own on a GPU, whose
     words go through memory. Here a word is a function of its place, and fused with what takes it.
 
     Args:
       key: a typed key; that of another generator than Threefry is left to JAX.
-      shape: of at most 2**32 values.
+      shape: of the values; JAX makes more than 2**32 of them.
 
     Returns:
       uint16 [*shape].

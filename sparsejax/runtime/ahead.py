@@ -167,7 +167,7 @@ def report(config: Config, topology: str, rows: int | None) -> Report:
         refuse_more(what, found.total, memory)
         return found
 
-    # As `train.fit` and `train.tagger` make them.
+    # As `train.fit`, which loops over the training step, and `train.tagger` make them.
     shardings = jax.tree.map(lambda leaf: leaf.sharding, state), parallel.whole(mesh)
     train_step = steps.make_train_step(program, shardings, masks)
     predict = tagging.make_predict(model, config.model.dtype, mesh)

@@ -13,7 +13,7 @@ STEPS = 10  # of one call at most
 
 
 def calls(
-    batches: Iterable[np.ndarray], size: int, done: int, total: int, *every: int
+    batches: Iterable[np.ndarray], size: int, done: int, *every: int
 ) -> Iterator[tuple[np.ndarray, int]]:
     """The rows of several steps at a time.
 
@@ -23,7 +23,7 @@ def calls(
     Args:
       batches: numbers of rows, for each step that is left.
       size: rows of a batch with the empty ones.
-      done, total: steps made before, and in all.
+      done: steps made before.
       every: there is something to do after each multiple of any of them.
 
     Yields:
@@ -34,9 +34,11 @@ def calls(
         chosen[count, : len(numbers)] = numbers
         count, step = count + 1, step + 1
         due = any(step % one == 0 for one in every)
-        if count == STEPS or due or step in (done + 1, total):
+        if count == STEPS or due or step == done + 1:
             yield chosen, count
             chosen, count = _empty(size), 0
+    if count:
+        yield chosen, count
 
 
 def _empty(size: int) -> np.ndarray:

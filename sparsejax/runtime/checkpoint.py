@@ -29,7 +29,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from sparsejax import checksums, files
-from sparsejax.errors import UserError
+from sparsejax.errors import Stopped, UserError
 from sparsejax.runtime import parallel, processes
 
 _UNFINISHED = re.compile(r"\.(removed-)?\d+")  # being written, or being removed
@@ -90,8 +90,14 @@ class Checkpoints:
     def __enter__(self) -> Checkpoints:
         return self
 
-    def __exit__(self, *error: object) -> None:
-        self.wait()
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        try:
+            self.wait()
+        except UserError as failure:
+            # A stop promises that the run can go on; any other error is the one to be told of.
+            if error is None or isinstance(error, Stopped):
+                raise
+            error.add_note(str(failure))
 
     def steps(self) -> list[int]:
         """The steps of all checkpoints, whole or not, in order."""
@@ -129,11 +135,12 @@ class Checkpoints:
         """
         if not self._first:
             return
-        written, self._written = self._written, None
         try:
-            if written is not None:
-                written.result()
+            if self._written is not None:
+                self._written.result()
+            self._written = None
         except Exception as error:  # OSError, or what TensorStore made of it
+            self._written = None
             raise self._failure(error) from None
 
     def newest(self, about: About, say: Callable[[str], None]) -> int | None:

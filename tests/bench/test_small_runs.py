@@ -42,6 +42,7 @@ def test_report(shared: Path, tmp_path: Path) -> None:
     assert first["programs"] > max(row["programs"] for row in later)
     assert all(row["seconds"]["training"] > 0 for row in runs)
     # Another seed packs other rows, but needs no other training step.
+    assert "_steps" in first["compiled"]
     assert not any("_steps" in row["compiled"] for row in later)
     assert 0 < report["seconds_beside_steps"] < max(row["wall"] for row in later)
 

@@ -42,7 +42,7 @@ def packed(rows: int, length: int, seed: int = 0) -> Packed:
 
 def lengths(done: int, total: int, *every: int) -> list[int]:
     batches = [np.array([n]) for n in range(done, total)]
-    found = list(calls.calls(batches, 2, done, total, *every))
+    found = list(calls.calls(batches, 2, done, *every))
     sent = [n for numbers, _ in found for n in numbers[:, 0].tolist() if n >= 0]
     assert sent == list(range(done, total))  # every step once, in order
     for numbers, count in found:
@@ -91,7 +91,7 @@ def test_steps_in_one_call_are_the_steps_one_by_one(method: Any, nonfinite: Any)
 
     many = steps.make_train_steps(program, shardings)
     together, begin = start(), 0
-    for rows, count in calls.calls(chosen, 3, 0, 7, 4):
+    for rows, count in calls.calls(chosen, 3, 0, 4):
         batches = parallel.batches(all_rows, rows, mesh)
         times = parallel.place(np.int32(count), parallel.whole(mesh))
         together, metrics = many(together, batches, times, numbers)

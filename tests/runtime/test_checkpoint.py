@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sparsejax.errors import UserError
+from sparsejax.errors import Stopped, UserError
 from sparsejax.runtime.checkpoint import About, Checkpoints
 
 
@@ -168,3 +168,31 @@ def test_a_directory_that_vanishes(tmp_path: Path) -> None:
     assert "\n" not in str(caught.value) and "the checkpoint of step 2 cannot be written" in str(
         caught.value
     )
+
+
+def test_what_is_under_way_is_waited_for(tmp_path: Path) -> None:
+    with Checkpoints(tmp_path / "c", 2) as checkpoints:
+        checkpoints.save(state_of(1), about(1))
+    assert (tmp_path / "c" / "1" / "about.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("raised", "told"),
+    [(None, UserError), (Stopped("asked"), UserError), (KeyError("x"), KeyError)],
+)
+def test_a_failed_write_hides_no_other_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, raised: Exception | None, told: type[Exception]
+) -> None:
+    """But it does hide that a run was stopped, for that one could not go on."""
+
+    def fail(self: Checkpoints, about: About) -> None:
+        self._writer.wait_until_finished()
+        raise OSError("no space")
+
+    monkeypatch.setattr(Checkpoints, "_finish", fail)
+    with pytest.raises(told) as caught, Checkpoints(tmp_path / "c", 2) as checkpoints:
+        checkpoints.save(state_of(1), about(1))
+        if raised is not None:
+            raise raised
+    said = [str(caught.value), *getattr(caught.value, "__notes__", [])]
+    assert any("the checkpoint of step 1 cannot be written" in text for text in said)
