@@ -84,7 +84,7 @@ def summary(outcome: Outcome) -> str:
     text = f"finished: {outcome.finished} of {outcome.runs} runs, {outcome.mine} in this process"
     if outcome.elsewhere:
         text += f"; with other workers: {outcome.elsewhere}"
-    programs = ("_step", "predict")
+    programs = ("_steps", "predict")
     counts = (f"{outcome.compiled[name]} {name.strip('_')}" for name in programs)
     return f"{text}; programs compiled, or found: {', '.join(counts)}"
 

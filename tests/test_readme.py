@@ -172,7 +172,7 @@ def test_grids_and_their_report(
     done = "finished: 18 of 18 runs"
     # One for each method, and one for each number of rows: as they are, and three replacements.
     count = re.search(rf"{done}, 18 in this process; programs compiled, or found: (.*)", said)
-    assert count is not None and count[1] in [f"3 step, {n} predict" for n in range(1, 5)]
+    assert count is not None and count[1] in [f"3 steps, {n} predict" for n in range(1, 5)]
     found = results.read(tmp_path / "runs/quickstart/results.jsonl")
     assert {row.get("perturbation") for row in found} >= {"none", "language", "script", "family"}
     assert f"{done}, 0 in this process" in said  # the same in the guide
