@@ -15,9 +15,9 @@ time is the median is reported. Its parts follow each other without a gap:
   different training sentences, or as many in proportion where only some test sentences are taken.
 - scoring: all scores of all languages, and their averages.
 
-"host_only" is the same with a model that answers at once, with random tags: what remains when the
-devices take no time. Its "batches" is the prediction without the model: laying out each batch and
-sending it.
+"host_only", alone with --host-only, is the same with a model that answers at once, with random
+tags: what remains when the devices take no time. Its "batches" is the prediction without the model:
+laying out each batch and sending it.
 
 A useful token is a piece that is not padding, special pieces included. On an accelerator of a known
 kind the report has MFU: 2 operations for each useful token and weight of a matrix, over the time of
@@ -175,6 +175,15 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     from sparsejax.ner import tagging
 
     found = amounts(work)
+    stub = at_once(work, found["rows_per_batch"])
+    host = [
+        {"batches" if name == "prediction" else name: value for name, value in run.items()}
+        for run, _ in (evaluate(work, stub) for _ in range(args.repeats))
+    ]
+    found |= {"host_only": middle(host), "host_only_repeats": host}
+    settings = {"model": args.model, "dtype": args.dtype, "length": LENGTH}
+    if args.host_only:
+        return workload.report(("jax", "numpy"), **settings, **found)
     predict = tagging.make_predict(work.shape, args.dtype, work.mesh)
     first, _ = evaluate(work, predict)
     print(f"first evaluation, compilation included: {first['total']:.1f} s", flush=True)
@@ -183,11 +192,6 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         seconds, rows = evaluate(work, predict)
         runs.append(seconds)
         print(f"repeat {repeat + 1} of {args.repeats}: {seconds['total']:.2f} s", flush=True)
-    stub = at_once(work, found["rows_per_batch"])
-    host = [
-        {"batches" if name == "prediction" else name: value for name, value in run.items()}
-        for run, _ in (evaluate(work, stub) for _ in range(args.repeats))
-    ]
     seconds, peak = middle(runs), workload.peak()
     rate = found["tokens"] / seconds["prediction"]
     found |= {
@@ -198,12 +202,9 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         "prediction_tokens_per_second": rate,
         "peak_flops": peak,
         "mfu": None if peak is None else rate * found["matrix_flops_per_token"] / peak,
-        "host_only": middle(host),
         "macro_f1": next(row["f1"] for row in rows if row.get("language") == "macro"),
         "repeats": runs,
-        "host_only_repeats": host,
     }
-    settings = {"model": args.model, "dtype": args.dtype, "length": LENGTH}
     return workload.report(("jax", "numpy"), **settings, **found)
 
 
@@ -213,16 +214,21 @@ def summary(report: dict[str, Any]) -> str:
     def parts(seconds: Seconds) -> str:
         return ", ".join(f"{name} {value:.3f}" for name, value in seconds.items())
 
-    mfu = "" if report["mfu"] is None else f", MFU {100 * report['mfu']:.1f} %"
-    return (
+    text = (
         f"{report['sentences']:,} sentences of {report['languages']} languages, "
         f"{report['rows']:,} rows, padding {100 * report['padding']:.1f} %\n"
+        f"host only: {parts(report['host_only'])}"
+    )
+    if "seconds" not in report:
+        return text
+    mfu = "" if report["mfu"] is None else f", MFU {100 * report['mfu']:.1f} %"
+    return (
+        f"{text}\n"
         f"{report['sentences_per_second']:,.0f} sentences/s, "
         f"{report['tokens_per_second']:,.0f} tokens/s; "
         f"prediction alone {report['prediction_tokens_per_second']:,.0f} tokens/s{mfu}\n"
         f"attention: {100 * report['attention_share_of_flops']:.1f} % of all operations\n"
-        f"seconds: {parts(report['seconds'])}\n"
-        f"host only: {parts(report['host_only'])}"
+        f"seconds: {parts(report['seconds'])}"
     )
 
 
@@ -232,6 +238,7 @@ def main() -> None:
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
     parser.add_argument("--sentences", type=int, help="of each language; default: all of them")
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--host-only", action="store_true", help="without a model")
     args = parser.parse_args()
     workload.check(args.shared)
     for name in ("sentences", "repeats"):

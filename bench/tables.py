@@ -55,14 +55,14 @@ def step_parts(report: Report) -> str:
     ms, least, tokens = report["ms"], report["least_ms"], report["tokens"]
     rows = [[name, f"{value:,.0f}"] for name, value in ms.items()]
     bound = sum(least.values())
-    rows += [[f"least: {name}", f"{value:,.0f}"] for name, value in least.items()]
+    rows += [[f"{name} at these rates", f"{value:,.0f}"] for name, value in least.items()]
     settings = f"{report['model']}, {report['dtype']}, {report['rows']} rows of 128"
     text = (
         f"{settings} with {tokens:,} pieces; {about(report)}\n\n"
         f"One product: {report['product_flops_per_second'] / 1e9:,.0f} GFLOP/s; memory: "
         f"{report['memory_bytes_per_second'] / 1e9:,.0f} GB/s. The step makes "
-        f"{1e3 * tokens / ms['step']:,.0f} tokens/s; the least would be "
-        f"{1e3 * tokens / bound:,.0f}."
+        f"{1e3 * tokens / ms['step']:,.0f} tokens/s; its products and update alone, at these "
+        f"rates, would be {1e3 * tokens / bound:,.0f}."
     )
     return f"{text}\n\n" + table(["", "ms"], rows)
 
@@ -95,6 +95,14 @@ def evaluate_all(report: Report) -> str:
         f"{100 * report['padding']:.1f} %; attention {attention:.1f} % of all operations. Seconds:"
     )
     return f"{text}\n\n" + table(["", *parts], rows)
+
+
+def evaluate_host(report: Report) -> str:
+    seconds = report["host_only"]
+    text = f"{about(report)} {report['sentences']:,} sentences, {report['rows']:,} rows. Seconds:"
+    return f"{text}\n\n" + table(
+        ["", *seconds], [["host only", *(f"{s:.2f}" for s in seconds.values())]]
+    )
 
 
 def small_runs(report: Report) -> str:
@@ -185,6 +193,7 @@ MAKERS: dict[str, Callable[[Report], str]] = {
     "step_parts": step_parts,
     "evaluate_speed": evaluate_speed,
     "evaluate_all": evaluate_all,
+    "evaluate_host": evaluate_host,
     "small_runs": small_runs,
     "growth": growth,
     "grid": grid,

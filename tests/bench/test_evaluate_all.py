@@ -62,6 +62,15 @@ def test_report(shared: Path, tmp_path: Path) -> None:
     assert f"{LANGUAGES} sentences of {LANGUAGES} languages" in done.stdout
 
 
+def test_the_host_alone(shared: Path, tmp_path: Path) -> None:
+    out = tmp_path / "host.json"
+    done = run("--shared", shared, "--sentences", 1, "--repeats", 1, "--host-only", "--out", out)
+    assert done.returncode == 0, done.stderr
+    report = json.loads(out.read_text())
+    assert report["sentences"] == LANGUAGES and "seconds" not in report
+    assert report["host_only"]["total"] > 0 and "host only: " in done.stdout
+
+
 def test_mistakes(shared: Path, tmp_path: Path) -> None:
     done = run("--shared", tmp_path)
     assert done.stderr == f"error: --shared: {tmp_path}/data/panx is not there\n"
