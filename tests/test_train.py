@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from sparsejax.config import Config, DataConfig, ModelConfig, PruneConfig, Train
 from sparsejax.config_files import load, settled
 from sparsejax.data import embedded
 from sparsejax.errors import UserError
+from sparsejax.runtime.checkpoint import Checkpoints
 
 TINY = Config(
     data=DataConfig(languages=("en", "sw"), train_sentences=80, eval_sentences=20, length=64),
@@ -324,6 +326,68 @@ def test_diverging_run_stops_with_one_line(tmp_path: Path) -> None:
 
 
 # The command line.
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_results_come_after_the_last_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: bool
+) -> None:
+    """It is written while the model is evaluated, here until long after that."""
+    finish, seen = Checkpoints._finish, []
+
+    def late(self: Checkpoints, about: Any) -> None:
+        self._writer.wait_until_finished()
+        model = tmp_path / "run" / "model" / "model.safetensors"
+        while not model.exists():
+            time.sleep(0.01)
+        time.sleep(0.5)
+        seen.append((tmp_path / "run" / "results.jsonl").exists())
+        if fails:
+            raise OSError("no space")
+        finish(self, about)
+
+    monkeypatch.setattr(Checkpoints, "_finish", late)
+    config = tiny(tmp_path / "run")
+    if fails:
+        with pytest.raises(UserError, match=r"the checkpoint of step \d+ cannot be written"):
+            train.run(config)
+    else:
+        train.run(config)
+    assert seen == [False]
+    assert (tmp_path / "run" / "results.jsonl").exists() == (not fails)
+
+
+def test_a_stop_waits_for_few_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However seldom metrics are logged, the host is at most a call ahead of the devices."""
+    import jax
+
+    from sparsejax.runtime import steps
+
+    made, waited, ahead = [], [0], []
+    make, block = steps.make_train_steps, jax.block_until_ready
+
+    def make_train_steps(*given: Any) -> Any:
+        found = make(*given)
+
+        def step(*batch: Any) -> Any:
+            state, metrics = found(*batch)
+            made.append(metrics["loss"])
+            ahead.append(len(made) - waited[0])
+            return state, metrics
+
+        return step
+
+    def block_until_ready(tree: Any) -> Any:
+        for number, loss in enumerate(made, start=1):
+            if isinstance(tree, dict) and tree.get("loss") is loss:
+                waited[0] = number
+        return block(tree)
+
+    monkeypatch.setattr(steps, "make_train_steps", make_train_steps)
+    monkeypatch.setattr(jax, "block_until_ready", block_until_ready)
+    train.run(tiny(tmp_path / "run", train=TrainConfig(epochs=12, batch_size=16, log_every=1000)))
+    assert len(made) > 4
+    assert max(ahead) <= 2
 
 
 def command(*arguments: str, cwd: Path, **env: str) -> subprocess.CompletedProcess[str]:
