@@ -11,7 +11,8 @@
 # OUT    a directory for the JSON files and logs
 #
 # What has not ended after MINUTES (9) is stopped, and what was measured until then stays. ALLOW_CPU=1
-# tries it out without a GPU; SECONDS_EACH, SENTENCES, ROWS, EPOCHS and MODEL=e5-small make it short.
+# tries it out without a GPU; SECONDS_EACH, SENTENCES, ROWS, EPOCHS, MODEL=e5-small and
+# DTYPE=float32 make it short.
 set -euo pipefail
 here=$(cd "$(dirname "$0")/.." && pwd)
 
@@ -34,7 +35,7 @@ backend=$("$python" -c 'import jax; print(jax.default_backend())') || die "$pyth
 [[ $backend == gpu || ${ALLOW_CPU:-} == 1 ]] || die "JAX sees no GPU, only $backend"
 mkdir -p "$out"
 export SPARSEJAX_SHARED=$shared
-seconds=${SECONDS_EACH:-4}
+seconds=${SECONDS_EACH:-4} dtype=${DTYPE:-bfloat16}
 
 # One that fails does not keep the others from being measured.
 failed=
@@ -49,7 +50,7 @@ train() { # NAME BATCH SIDE...
   local name=$1 batch=$2
   shift 2
   measure "$name" bench/train_speed.py --shared "$shared" --model "${MODEL:-mbert}" \
-    --dtype bfloat16 --batch "$batch" --sentences "${SENTENCES:-2000}" --seconds "$seconds" \
+    --dtype "$dtype" --batch "$batch" --sentences "${SENTENCES:-2000}" --seconds "$seconds" \
     --repeats 1 --out "$out/$name.json" --sides "$@"
 }
 
@@ -59,7 +60,7 @@ case $part in
     train train_32 32 "hugging face" "pytorch, best" "${ours[@]}"
     train train_256 256 "hugging face" "pytorch, best" "${ours[@]}"
     measure evaluate bench/evaluate_all.py --shared "$shared" --model "${MODEL:-mbert}" \
-      --dtype bfloat16 --repeats 1 ${SENTENCES:+--sentences "$SENTENCES"} --out "$out/evaluate.json"
+      --dtype "$dtype" --repeats 1 ${SENTENCES:+--sentences "$SENTENCES"} --out "$out/evaluate.json"
     measure prune_speed bench/prune_speed.py --out "$out/prune_speed.json"
     measure small_runs bench/small_runs.py --shared "$shared" --model "${MODEL:-mbert}" \
       --languages yo --sparsities 0.5 --seeds 3 --epochs 1 --out "$out/small_runs.json"

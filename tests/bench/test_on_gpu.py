@@ -38,7 +38,7 @@ class Machine:
     def run(self, part: str, **env: str) -> tuple[int, str]:
         words = ["bash", str(REPOSITORY / "bench/on_gpu.sh"), part]
         words += [str(self.path / "shared"), str(self.path / "out")]
-        dropped = ("ALLOW_CPU", "MODEL", "SENTENCES", "ROWS", "EPOCHS", "ON_GPU_STARTED")
+        dropped = ("ALLOW_CPU", "MODEL", "SENTENCES", "ROWS", "EPOCHS", "DTYPE", "ON_GPU_STARTED")
         inherited = {k: v for k, v in os.environ.items() if k not in dropped}
         done = subprocess.run(
             words,
