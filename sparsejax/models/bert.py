@@ -155,7 +155,7 @@ class _Layers:
     def __init__(self, config: BertConfig, dtype: jnp.dtype) -> None:
         normal = nn.initializers.normal(config.initializer_range)
         self.dense = functools.partial(nn.Dense, dtype=dtype, kernel_init=normal)
-        self.embed = functools.partial(nn.Embed, dtype=dtype, embedding_init=normal)
+        self.embed = functools.partial(nn.Embed, dtype=jnp.float32, embedding_init=normal)
         # The fast variance E[x^2] - E[x]^2 loses the digits that parity with PyTorch needs.
         self.norm = functools.partial(
             nn.LayerNorm, epsilon=config.layer_norm_eps, dtype=dtype, use_fast_variance=False
@@ -169,9 +169,13 @@ class Embeddings(nn.Module):
     @nn.compact
     def __call__(self, tokens: jax.Array, positions: jax.Array, train: bool) -> jax.Array:
         c, new = self.config, _Layers(self.config, self.dtype)
+        # In float32, as the tables are, so that their gradients are added up in it: a GPU has no
+        # fast way to add to a bfloat16 in memory, and [CLS] is in every sentence.
         x = new.embed(c.vocab_size, c.hidden_size, name="word")(tokens)
         x += new.embed(c.max_position_embeddings, c.hidden_size, name="position")(positions)
-        x += new.embed(c.type_vocab_size, c.hidden_size, name="token_type")(jnp.zeros_like(tokens))
+        # All sentences are of the first type. Looked up for each token, it would be added to from
+        # everywhere at once in the backward pass, one after the other.
+        x += new.embed(c.type_vocab_size, c.hidden_size, name="token_type").embedding[0]
         return _dropout(self, c.hidden_dropout_prob, new.norm(name="norm")(x), train)
 
 

@@ -565,14 +565,40 @@ def test_bfloat16_computes_in_bfloat16_with_float32_gradients(batch: Any) -> Non
         ),
         shapes(CONFIG),
     )
-    inner = {name: x for name, x in state["intermediates"].items() if name != "__call__"}
-    assert {x.dtype for x in jax.tree.leaves(inner)} == {jnp.dtype("bfloat16")}
+    # Each module's results are in a tuple, for it might be called again.
+    found = jax.tree.map(lambda x: x[0], state["intermediates"], is_leaf=lambda x: type(x) is tuple)
+    kinds = {name: x.dtype for name, x in paths(found).items()}
+    full = {name for name, dtype in kinds.items() if dtype == jnp.dtype("float32")}
+    tables = {"embeddings/word/__call__", "embeddings/position/__call__"}
+    assert full == {"__call__", *tables}
+    assert set(kinds.values()) == {jnp.dtype("float32"), jnp.dtype("bfloat16")}
 
     def loss(params: bert.Params) -> jax.Array:
         return bert.apply(CONFIG, params, *batch, dtype="bfloat16").sum()
 
     gradients = jax.eval_shape(jax.grad(loss), shapes(CONFIG))
     assert {x.dtype for x in jax.tree.leaves(gradients)} == {jnp.dtype("float32")}
+
+
+def test_bfloat16_adds_up_the_gradients_of_embeddings_in_float32() -> None:
+    # A bfloat16 that something small is added to again and again stops growing at 256 times that:
+    # its next neighbour is twice as far away.
+    params = random_params(CONFIG)
+    shape = (64, 128)
+    tokens = jnp.full(shape, 7)
+    positions = jnp.broadcast_to(jnp.arange(128) % 2, shape)
+    segments = jnp.broadcast_to(1 + jnp.arange(128) // 2, shape)
+
+    def gradient(dtype: str) -> dict[str, Any]:
+        def loss(params: bert.Params) -> jax.Array:
+            return apply(CONFIG, params, tokens, positions, segments, dtype=dtype)[..., 0].sum()
+
+        return paths(jax.grad(loss)(params)["embeddings"])
+
+    exact, found = gradient("float32"), gradient("bfloat16")
+    for name in ("word/embedding", "position/embedding", "token_type/embedding"):
+        error = np.linalg.norm(found[name] - exact[name]) / np.linalg.norm(exact[name])
+        assert error < 0.05, name
 
 
 # --- parameters --------------------------------------------------------------------------------
