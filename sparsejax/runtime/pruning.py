@@ -115,6 +115,11 @@ def optimizer(
     )
 
 
+def masks_gradient(config: PruneConfig) -> bool:
+    """Whether weights learn from another gradient than the one `optimizer` is given."""
+    return config.method in ("movement", "soft_movement")
+
+
 def sparsity(opt_state: Any) -> jax.Array:
     """The share of the targets that is pruned at the moment, a float32 scalar on the device."""
     if not prune.is_pruning(opt_state):

@@ -196,7 +196,8 @@ def _step(
     good = finite if program.nonfinite == "skip" else count == 0
     grads = jax.tree.map(lambda g: jnp.where(good, g, 0), grads)
     tx = optimizer(program, numbers, masks)
-    updates, opt_state = tx.update(grads, state.opt_state, state.params)
+    known = None if pruning.masks_gradient(program.pruning) else jnp.where(good, norm, 0)
+    updates, opt_state = tx.update(grads, state.opt_state, state.params, grad_norm=known)
     next_step = state.step + 1
     if program.nonfinite == "stop":
         updates = jax.tree.map(lambda u: jnp.where(good, u, 0), updates)

@@ -100,6 +100,19 @@ def test_weight_decay_spares_biases_and_norms() -> None:
     assert not np.any(updates["bias"]) and not np.any(updates["scale"])
 
 
+@pytest.mark.parametrize("max_norm", [0.5, 50.0])
+def test_gradients_are_clipped_as_optax_does(max_norm: float) -> None:
+    rng = np.random.default_rng(0)
+    grads = {"kernel": rng.normal(size=(9, 5)), "bias": rng.normal(size=5)}
+    grads = jax.tree.map(jnp.float32, grads)
+    wanted, _ = optax.clip_by_global_norm(max_norm).update(grads, optax.EmptyState())
+    clip = optimization.clip_by_norm(jnp.float32(max_norm))
+    norm = np.sqrt(sum(np.sum(np.square(g)) for g in grads.values()))
+    for known in (None, norm):
+        found, _ = clip.update(grads, clip.init(grads), grad_norm=known)
+        jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-6), found, wanted)
+
+
 def made(config: Config, total: int) -> tuple[Any, optimization.Program, optimization.Numbers]:
     """The optimizer of a run of the small model, its program and its numbers."""
     program = optimization.program(config, SMALL)
@@ -156,6 +169,21 @@ def test_the_gradient_is_taken_where_pruned_weights_are_zero() -> None:
     assert np.any(scores["value"]["kernel"]) and np.any(scores["query"]["kernel"])
     after = state.params["encoder"]["layer_0"]["attention"]["query"]["kernel"]
     np.testing.assert_allclose(after, before["query"]["kernel"], rtol=1e-4)  # decayed, not lost
+
+
+@pytest.mark.parametrize("method", ["none", "magnitude", "latent_magnitude", "movement"])
+def test_the_norm_that_is_clipped_is_that_of_what_the_weights_learn_from(method: str) -> None:
+    # One that is far too small: AdamW itself forgets the size of a gradient, but for its epsilon.
+    train = TrainConfig(warmup=0.0, clip_norm=1e-8, learning_rate=1.0)
+    pruning = PruneConfig(method, sparsity=0.9, begin=0.0, end=0.0)
+    config = Config(train=train, prune=pruning)
+    state, _ = train_step(config, small_state(config))
+    tx, program, numbers = made(config, 4)
+    _, grads = steps.make_gradient(program)(state, small_batch(), numbers)
+    updates, _ = tx.update(grads, state.opt_state, state.params)  # finds the norm by itself
+    wanted = jax.tree.map(np.array, optax.apply_updates(state.params, updates))
+    state, _ = train_step(config, state)
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-7), state.params, wanted)
 
 
 def broken(state: steps.TrainState) -> steps.TrainState:
