@@ -189,15 +189,20 @@ class Attention(nn.Module):
         heads, width = c.heads, c.head_width
 
         def split(name: str) -> jax.Array:
-            return new.dense(heads * width, name=name)(x).reshape(*x.shape[:2], heads, width)
+            by_head = new.dense(heads * width, name=name)(x).reshape(*x.shape[:2], heads, width)
+            return jnp.swapaxes(by_head, 1, 2)
 
         query, key, value = split("query"), split("key"), split("value")
-        scores = jnp.einsum("rqhd,rkhd->rhqk", query * width**-0.5, key)
+        scores = jnp.einsum("rhqd,rhkd->rhqk", query * width**-0.5, key)
         # A finite number: a row of padding has no segment to look at and must not become NaN.
         scores = jnp.where(same_segment[:, None], scores.astype(jnp.float32), -1e30)
-        weights = nn.softmax(scores).astype(self.dtype)
+        # Softmax, but what is divided by its sum is the mixed values, of which there are fewer.
+        weights = jnp.exp(scores - jax.lax.stop_gradient(scores.max(axis=-1, keepdims=True)))
+        total = weights.sum(axis=-1, keepdims=True)
+        weights = weights.astype(self.dtype)
         weights = _dropout(self, c.attention_probs_dropout_prob, weights, train)
-        mixed = jnp.einsum("rhqk,rkhd->rqhd", weights, value).reshape(*x.shape[:2], heads * width)
+        mixed = jnp.einsum("rhqk,rhkd->rhqd", weights, value) / total
+        mixed = jnp.swapaxes(mixed.astype(self.dtype), 1, 2).reshape(*x.shape[:2], heads * width)
         out = new.dense(c.hidden_size, name="output")(mixed)
         return new.norm(name="norm")(x + _dropout(self, c.hidden_dropout_prob, out, train))
 
