@@ -53,7 +53,7 @@ def run(directory: Path, arguments: Sequence[str], config: PredictConfig) -> Non
         from sparsejax.data import texts
         from sparsejax.data.tokenization import Encoded
         from sparsejax.ner.spans import entity_types
-        from sparsejax.ner.tagging import MAX_ROWS
+        from sparsejax.ner.tagging import max_rows
         from sparsejax.runtime import compilation, host_memory
 
         compilation.keep_programs()
@@ -75,7 +75,7 @@ def run(directory: Path, arguments: Sequence[str], config: PredictConfig) -> Non
         with progress(file) as show:
             for block, more in texts.blocks(found, *((1, 1) if asked else (FIRST, MOST))):
                 if more and size is None:
-                    size = MAX_ROWS * tagger.mesh.size
+                    size = max_rows(tagger.mesh) * tagger.mesh.size
                 results, repaired = tag(tagger, block, length, size, show)
                 repairs += repaired
                 write(block, results)

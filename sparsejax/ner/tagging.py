@@ -17,7 +17,6 @@ from sparsejax.data.tokenization import Encoded, concatenate
 from sparsejax.models import bert
 from sparsejax.runtime import parallel
 
-MAX_ROWS = 32  # on each device: enough to keep it busy, few enough for any of them
 IN_FLIGHT = 4  # batches sent to the devices before the first is fetched
 
 Batch = Mapping[str, Any]
@@ -55,13 +54,21 @@ def make_predict(config: bert.BertConfig, dtype: str, mesh: Mesh) -> Predict:
     return jax.jit(predict, out_shardings=parallel.whole(mesh))
 
 
-def batch_rows(rows: int, devices: int) -> int:
-    """Rows of a batch: a multiple of the devices, at most MAX_ROWS on each.
+def max_rows(mesh: Mesh) -> int:
+    """Rows of a batch on each device: enough to keep it busy, few enough for its memory.
+
+    What 16 rows of 128 pieces need stays in the caches of a CPU, where 32 take 12 % longer a row.
+    """
+    return 16 if mesh.devices.flat[0].platform == "cpu" else 32
+
+
+def batch_rows(rows: int, devices: int, most: int) -> int:
+    """Rows of a batch: a multiple of the devices, at most so many on each, see `max_rows`.
 
     A few batches share the rows evenly, where the last of them would be mostly padding; of many it
     does not matter, and one size for all sets of sentences is compiled once.
     """
-    most = MAX_ROWS * devices
+    most *= devices
     batches = -(-rows // most)
     size = most if batches > 16 else -(-rows // batches)
     return -(-size // devices) * devices
@@ -92,7 +99,7 @@ def tag(
     together = concatenate(list(parts.values()))
     packed = pack(together, length, pad)
     rows, devices = len(packed.tokens), mesh.size
-    size = batch_rows(rows, devices) if size is None else size
+    size = batch_rows(rows, devices, max_rows(mesh)) if size is None else size
     numbers = np.arange(rows)
     waiting: collections.deque[tuple[jax.Array, jax.Array]] = collections.deque()
     fetched: list[tuple[np.ndarray, np.ndarray]] = []

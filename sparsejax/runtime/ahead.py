@@ -174,7 +174,7 @@ def report(config: Config, topology: str, rows: int | None) -> Report:
 
     own = parallel.padded(rows, mesh) // mesh.size
     training = compiled(train_step, state, own, True)
-    evaluation = compiled(predict, state.params, tagging.MAX_ROWS, False)
+    evaluation = compiled(predict, state.params, tagging.max_rows(mesh), False)
     beside = on_each(state)
     refuse_more(
         "an evaluation step beside the state of the training", evaluation.total + beside, memory

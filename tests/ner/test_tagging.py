@@ -19,6 +19,7 @@ from sparsejax.ner import tagging
 from sparsejax.runtime import parallel
 
 PAD = 0
+MAX_ROWS = tagging.max_rows(parallel.make_mesh())
 
 
 class Oracle:
@@ -72,9 +73,9 @@ def test_real_sentences(shared: Path, limit: int) -> None:
     assert list(found) == list(codes)
     rows = [int(batch["segments"].any(axis=1).sum()) for batch in oracle.batches]
     (shape,) = {batch["tokens"].shape for batch in oracle.batches}
-    assert shape[1] == 64 and shape[0] <= tagging.MAX_ROWS
+    assert shape[1] == 64 and shape[0] <= MAX_ROWS
     assert len(rows) * shape[0] - sum(rows) < len(rows)  # hardly any of them is padding
-    assert len(rows) == -(-sum(rows) // tagging.MAX_ROWS) == (1 if limit == 3 else len(rows))
+    assert len(rows) == -(-sum(rows) // MAX_ROWS) == (1 if limit == 3 else len(rows))
 
 
 SENTENCE = st.lists(
@@ -91,13 +92,13 @@ def test_any_sentences(letters: Any, corpus: dict[str, list[Sentence]]) -> None:
     assert found == gold(corpus)
 
 
-@pytest.mark.parametrize("rows", [1, tagging.MAX_ROWS, tagging.MAX_ROWS + 1, 3 * tagging.MAX_ROWS])
+@pytest.mark.parametrize("rows", [1, MAX_ROWS, MAX_ROWS + 1, 3 * MAX_ROWS])
 def test_numbers_of_rows(letters: Any, rows: int) -> None:
     """Every word fills a row."""
     part = [Sentence(["a" * 8], [TAGS[i % 7]]) for i in range(rows)]
     found, oracle = tag({"en": part}, letters, 10)
     assert found == gold({"en": part})
-    assert len(oracle.batches) == -(-rows // tagging.MAX_ROWS)
+    assert len(oracle.batches) == -(-rows // MAX_ROWS)
 
 
 def test_one_wrong_label_changes_one_tag(letters: Any) -> None:
@@ -116,13 +117,13 @@ def test_one_wrong_label_changes_one_tag(letters: Any) -> None:
     assert names(found["en"], part["en"]) == [["O", "B-ORG"], ["O"]]
 
 
-@given(st.integers(1, 5000), st.integers(1, 9))
-def test_rows_of_a_batch(rows: int, devices: int) -> None:
-    size = tagging.batch_rows(rows, devices)
-    assert 0 < size <= tagging.MAX_ROWS * devices and size % devices == 0
+@given(st.integers(1, 5000), st.integers(1, 9), st.sampled_from([2, 16, 32]))
+def test_rows_of_a_batch(rows: int, devices: int, most: int) -> None:
+    size = tagging.batch_rows(rows, devices, most)
+    assert 0 < size <= most * devices and size % devices == 0
     batches = -(-rows // size)
-    assert batches == -(-rows // (tagging.MAX_ROWS * devices))
+    assert batches == -(-rows // (most * devices))
     if batches > 16:
-        assert size == tagging.MAX_ROWS * devices
+        assert size == most * devices
     else:
         assert batches * size - rows < batches * devices
