@@ -5,10 +5,14 @@
 #
 # PART   speed       fine-tuning and evaluation of mBERT's shapes in bfloat16 against PyTorch, pruning
 #                    included, and the time of the paper's grid: the figures of docs/benchmarks.md
+#        pruning     masks and updates by themselves
 #        throughput  the quickstart, and tokens per second by rows per step, in both precisions
 #        tests       the test suite
 # SHARED what the benchmarks take as --shared: data/panx, data/mbert-vocab.txt, models/e5-small-39
 # OUT    a directory for the JSON files and logs
+#
+# What is compiled for `speed` is compiled for all its programs at once, before anything is timed: one
+# after the other would take longer than the rest.
 #
 # What has not ended after MINUTES (9) is stopped, and what was measured until then stays. ALLOW_CPU=1
 # tries it out without a GPU; SECONDS_EACH, SENTENCES, ROWS, EPOCHS, MODEL=e5-small and
@@ -21,8 +25,8 @@ die() {
   exit 1
 }
 
-[[ $# -eq 3 && $1 =~ ^(speed|throughput|tests)$ ]] ||
-  die "usage: bench/on_gpu.sh speed|throughput|tests SHARED OUT"
+[[ $# -eq 3 && $1 =~ ^(speed|pruning|throughput|tests)$ ]] ||
+  die "usage: bench/on_gpu.sh speed|pruning|throughput|tests SHARED OUT"
 [[ -n ${ON_GPU_STARTED:-} ]] ||
   exec env ON_GPU_STARTED=1 timeout --signal INT --kill-after 15 "${MINUTES:-9}m" \
     bash "$here/bench/on_gpu.sh" "$1" "$(realpath -m "$2")" "$(realpath -m "$3")"
@@ -46,27 +50,50 @@ measure() {
   "$python" "$@" 2>&1 | tee "$out/$name.log" || failed="$failed $name"
 }
 
-train() { # NAME BATCH SIDE...
-  local name=$1 batch=$2
-  shift 2
-  measure "$name" bench/train_speed.py --shared "$shared" --model "${MODEL:-mbert}" \
-    --dtype "$dtype" --batch "$batch" --sentences "${SENTENCES:-2000}" --seconds "$seconds" \
-    --repeats 1 --out "$out/$name.json" --sides "$@"
+ours=("sparsejax dense" "sparsejax magnitude" "sparsejax movement")
+sides=("hugging face" "pytorch, best" "${ours[@]}")
+training=(--shared "$shared" --model "${MODEL:-mbert}" --dtype "$dtype"
+  --sentences "${SENTENCES:-2000}" --repeats 1)
+
+train() { # NAME BATCH
+  JAX_COMPILATION_CACHE_DIR=$programs measure "$1" bench/train_speed.py "${training[@]}" \
+    --batch "$2" --seconds "$seconds" --out "$out/$1.json" --sides "${sides[@]}"
+}
+
+compile() { # BATCH...
+  echo "== compiling"
+  local batch side
+  for batch in "$@"; do
+    for side in "pytorch, best" "${ours[@]}"; do
+      JAX_COMPILATION_CACHE_DIR=$programs XLA_PYTHON_CLIENT_PREALLOCATE=false \
+        "$python" bench/train_speed.py "${training[@]}" --batch "$batch" --seconds 0.01 \
+        --sides "$side" >>"$out/compiling.log" 2>&1 &
+    done
+  done
+  wait || true # what fails here fails again below, and is shown there
+  echo "$SECONDS s"
 }
 
 case $part in
   speed)
-    ours=("sparsejax dense" "sparsejax magnitude" "sparsejax movement")
-    train train_32 32 "hugging face" "pytorch, best" "${ours[@]}"
-    train train_256 256 "hugging face" "pytorch, best" "${ours[@]}"
+    programs=$(mktemp -d)
+    trap 'rm -rf "$programs"' EXIT
+    compile 32 256
+    train train_32 32
+    train train_256 256
+    JAX_COMPILATION_CACHE_DIR=$programs measure profile bench/profile_step.py --shared "$shared" \
+      --model "${MODEL:-mbert}" --dtype "$dtype" --batch 256 ${SENTENCES:+--sentences "$SENTENCES"} \
+      --out "$out/profile.json"
     measure evaluate bench/evaluate_all.py --shared "$shared" --model "${MODEL:-mbert}" \
       --dtype "$dtype" --repeats 1 ${SENTENCES:+--sentences "$SENTENCES"} --out "$out/evaluate.json"
-    measure prune_speed bench/prune_speed.py --out "$out/prune_speed.json"
     measure small_runs bench/small_runs.py --shared "$shared" --model "${MODEL:-mbert}" \
       --languages yo --sparsities 0.5 --seeds 3 --epochs 1 --out "$out/small_runs.json"
     measure grid bench/grid_estimate.py --shared "$shared" --training "$out/train_32.json" \
       --evaluation "$out/evaluate.json" --small-runs "$out/small_runs.json" \
       ${SENTENCES:+--sentences "$SENTENCES"} --out "$out/grid.json"
+    ;;
+  pruning)
+    measure prune_speed bench/prune_speed.py --out "$out/prune_speed.json"
     ;;
   throughput)
     read -r -a rows <<<"${ROWS:-8 32 128 512 1024}"

@@ -35,7 +35,7 @@ Run = Callable[[], Any]
 class Batch:
     """One batch of the model's step, and what is made of it."""
 
-    def __init__(self, args: Any) -> None:
+    def __init__(self, args: Any, method: Any = "magnitude") -> None:
         import jax
         import jax.numpy as jnp
         import numpy as np
@@ -45,7 +45,7 @@ class Batch:
         from sparsejax.runtime import optimization, steps
 
         tokenizer, shape = workload.tokenizer_and_shape(args.shared, args.model)
-        corpus = workload.sentences(args.shared, "train", LANGUAGES, 100)
+        corpus = workload.sentences(args.shared, "train", LANGUAGES, args.sentences)
         encoded = tokenization.concatenate(
             [tokenization.encode(s, tokenizer, LENGTH, workload.TAGS) for s in corpus.values()]
         )
@@ -56,7 +56,7 @@ class Batch:
         self.tokens = int(np.count_nonzero(batch["segments"]))
         self.batch = jax.tree.map(jnp.asarray, batch)
         # Masks change on every tenth step.
-        pruning = PruneConfig(method="magnitude", sparsity=0.9, begin=0.0, end=1.0, interval=10)
+        pruning = PruneConfig(method=method, sparsity=0.9, begin=0.0, end=1.0, interval=10)
         self.config = Config(model=ModelConfig(dtype=args.dtype), prune=pruning)
         self.program = optimization.program(self.config, shape)
         self.numbers = jax.tree.map(jnp.asarray, optimization.numbers(self.config, 10_000))
@@ -191,6 +191,7 @@ def main() -> None:
     parser.add_argument("--model", choices=[workload.SMALL, workload.MBERT], default=workload.SMALL)
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
     parser.add_argument("--batch", type=int, default=BATCH, help="sentences a step, on average")
+    parser.add_argument("--sentences", type=int, default=100, help="of each language")
     parser.add_argument("--repeats", type=int, default=10)
     args = parser.parse_args()
     workload.check(args.shared)

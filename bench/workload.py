@@ -76,7 +76,9 @@ def parameters(shared: Path, model: str, shape: BertConfig) -> Params:
     key = jax.random.key(0)
     if model == SMALL:
         return huggingface.load(shared / "models/e5-small-39", shape, TAGS, key)[0]
-    return bert.init(shape, key)
+    # As one program: by themselves, its parts are some sixty.
+    params: Params = jax.jit(bert.init, static_argnums=0)(shape, key)
+    return params
 
 
 def device() -> str:

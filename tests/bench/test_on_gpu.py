@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+COMPILED = 8  # four sides, two sizes of batches
 STAND_IN = """#!{python}
 import json, os, pathlib, sys
 here = pathlib.Path({here!r})
@@ -60,10 +61,12 @@ def machine(tmp_path: Path) -> Machine:
     return Machine(tmp_path)
 
 
-@pytest.mark.parametrize(("part", "calls"), [("speed", 6), ("throughput", 8), ("tests", 1)])
+@pytest.mark.parametrize(
+    ("part", "calls"), [("speed", 5), ("pruning", 1), ("throughput", 8), ("tests", 1)]
+)
 def test_what_is_called_is_there(machine: Machine, part: str, calls: int) -> None:
     assert machine.run(part) == (0, "")
-    assert len(machine.calls) == calls
+    assert len(machine.calls) == calls + (COMPILED if part == "speed" else 0)
     for script, *flags in machine.calls:
         if script == "-m":
             continue
@@ -72,12 +75,14 @@ def test_what_is_called_is_there(machine: Machine, part: str, calls: int) -> Non
         own = flags[: flags.index("--")] if "--" in flags else flags
         for flag in (word for word in own if word.startswith("--")):
             assert f'"{flag}"' in known, (script, flag)
-        assert len(list((machine.path / "out").glob("*.log"))) == calls
+    assert len(list((machine.path / "out").glob("*.log"))) == calls + (part == "speed")
 
 
 def test_the_sides_arrive_whole(machine: Machine) -> None:
     machine.run("speed")
-    call = machine.calls[0]
+    first, call = machine.calls[:COMPILED], machine.calls[COMPILED]
+    assert {call[-1] for call in first} < set(call[call.index("--sides") + 1 :])
+    assert len({tuple(call) for call in first}) == COMPILED
     sides = call[call.index("--sides") + 1 :]
     assert sides[:2] == ["hugging face", "pytorch, best"] and len(sides) == 5
 
@@ -85,7 +90,7 @@ def test_the_sides_arrive_whole(machine: Machine) -> None:
 def test_one_that_fails_does_not_keep_others_from_being_measured(machine: Machine) -> None:
     (machine.path / "fails").write_text("evaluate_all")
     status, error = machine.run("speed")
-    assert (status, len(machine.calls)) == (1, 6)
+    assert (status, len(machine.calls)) == (1, COMPILED + 6)
     assert error == f"on_gpu.sh: failed: evaluate; see the logs in {machine.path}/out\n"
 
 
