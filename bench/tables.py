@@ -187,6 +187,18 @@ def grid(report: Report) -> str:
     return f"{text}\n\n" + table(["", *hours], rows)
 
 
+def profile(report: Report) -> str:
+    text = (
+        f"{report['model']}, {report['dtype']}, {report['rows']} rows of 128 with "
+        f"{report['tokens']:,} pieces; {about(report)}"
+    )
+    rows = [
+        [name, f"{one['ms']:,.2f}", f"{one['kernels']:,.0f}"]
+        for name, one in report["groups"].items()
+    ]
+    return f"{text}\n\n" + table(["", "ms a step", "kernels"], rows)
+
+
 MAKERS: dict[str, Callable[[Report], str]] = {
     "train_speed": train_speed,
     "train_speed_mbert": train_speed,
@@ -199,6 +211,8 @@ MAKERS: dict[str, Callable[[Report], str]] = {
     "grid": grid,
     "gpu/train_32": train_speed,
     "gpu/train_256": train_speed,
+    "gpu/profile": profile,
+    "gpu/profile_before": profile,
     "gpu/evaluate": evaluate_all,
     "gpu/small_runs": small_runs,
     "gpu/grid": grid,
