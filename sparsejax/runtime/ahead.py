@@ -23,6 +23,7 @@ from sparsejax.models import bert, huggingface
 from sparsejax.models.bert import BertConfig
 from sparsejax.ner import tagging
 from sparsejax.runtime import (
+    calls,
     chips,
     collectives,
     libtpu,
@@ -150,15 +151,21 @@ def report(config: Config, topology: str, rows: int | None) -> Report:
     program, numbers, masks, state = start(config, model, mesh)
 
     def compiled(step: Any, first: Any, rows: int, training: bool) -> Step:
-        """A step of so many rows on each device; `first` is what it takes before the batch."""
+        """A step of so many rows on each device; `first` is what it takes before the batch.
+
+        A training step is within the loop over those of a call.
+        """
         what = f"{'a training' if training else 'an evaluation'} step of {rows} rows on each device"
-        shape = (rows * mesh.size, length)
+        several = (calls.STEPS,) if training else ()
+        sharding = parallel.rows(mesh, len(several))
+        shape = (*several, rows * mesh.size, length)
         batch = dict.fromkeys(
-            Packed.COLUMNS, jax.ShapeDtypeStruct(shape, jnp.int32, sharding=parallel.rows(mesh))
+            Packed.COLUMNS, jax.ShapeDtypeStruct(shape, jnp.int32, sharding=sharding)
         )
+        count = jax.ShapeDtypeStruct((), jnp.int32, sharding=parallel.whole(mesh))
         tokens = rows * length
         found = compile_step(
-            step.lower(first, batch, *([numbers] if training else [])),
+            step.lower(first, batch, *([count, numbers] if training else [])),
             what,
             rows=rows,
             matrix_flops=chips.matrix_flops(state.params, tokens, training),
@@ -167,13 +174,13 @@ def report(config: Config, topology: str, rows: int | None) -> Report:
         refuse_more(what, found.total, memory)
         return found
 
-    # As `train.fit`, which loops over the training step, and `train.tagger` make them.
+    # As `train.fit` and `train.tagger` make them.
     shardings = jax.tree.map(lambda leaf: leaf.sharding, state), parallel.whole(mesh)
-    train_step = steps.make_train_step(program, shardings, masks)
+    train_steps = steps.make_train_steps(program, shardings, masks)
     predict = tagging.make_predict(model, config.model.dtype, mesh)
 
     own = parallel.padded(rows, mesh) // mesh.size
-    training = compiled(train_step, state, own, True)
+    training = compiled(train_steps, state, own, True)
     evaluation = compiled(predict, state.params, tagging.max_rows(mesh), False)
     beside = on_each(state)
     refuse_more(

@@ -52,7 +52,9 @@ class Collective:
 
 
 def parse(hlo: str) -> list[Collective]:
-    """The collectives of a program; an asynchronous one is its start, and its end is not counted.
+    """The collectives of a step; an asynchronous one is its start, and its end is not counted.
+
+    Steps may be in a loop: what is in the body of one that the program begins with is on each.
 
     Args:
       hlo: the text of an optimised module, of one program for all devices.
@@ -82,7 +84,8 @@ def parse(hlo: str) -> list[Collective]:
                 channels.add(channel[1])
             if kind in KINDS:
                 found.append(_collective(kind, what != kind, shape, rest, name, always))
-            inside = always and what not in ("conditional", "while")
+            one_step = what == "while" and name == entry
+            inside = always and (one_step or what not in ("conditional", "while"))
             waiting += [(inside, called, what == "fusion") for called in _called(rest)]
     return found
 

@@ -62,9 +62,9 @@ def whole(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, P())
 
 
-def rows(mesh: Mesh) -> NamedSharding:
-    """The sharding of an array whose first axis is the rows of a batch."""
-    return NamedSharding(mesh, ROWS)
+def rows(mesh: Mesh, before: int = 0) -> NamedSharding:
+    """The sharding of an array whose first axis, or the one after some, is the rows of a batch."""
+    return NamedSharding(mesh, P(*[None] * before, *ROWS))
 
 
 def of_parameters(tree: Any, mesh: Mesh) -> Any:
@@ -134,7 +134,7 @@ def batches(packed: Packed, chosen: np.ndarray, mesh: Mesh) -> dict[str, jax.Arr
       int32 [..., size, length] of each column.
     """
     before = chosen.ndim - 1
-    sharding = NamedSharding(mesh, P(*[None] * before, *ROWS))
+    sharding = rows(mesh, before)
     if mesh.size == 1:
         return jax.device_put(packed.batches(chosen), sharding)
     shape = (*chosen.shape, packed.tokens.shape[1])

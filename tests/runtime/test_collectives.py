@@ -135,6 +135,27 @@ def test_branches_and_loops_are_on_some_steps() -> None:
     }
 
 
+def test_a_loop_that_the_program_begins_with_is_over_its_steps() -> None:
+    before = f"""\
+    %step (p.1: f32[8]) -> f32[8] {{
+      %grads = f32[5]{{0}} all-reduce(%p.1), {LISTED}
+      ROOT %loop = (s32[], f32[8]{{0}}) while(%t), condition=%more, body=%count
+    }}
+
+    %count (p.2: f32[8]) -> f32[8] {{
+      ROOT %total = s32[3]{{0}} all-reduce(%p.2), {LISTED}
+    }}
+
+    %more (p.3: f32[8]) -> pred[] {{
+      ROOT %less = pred[] compare(%a, %b), direction=LT
+    }}"""
+    body = "  ROOT %steps = (s32[], f32[8]{0}) while(%p), condition=%more, body=%step"
+    assert set(parse(program(body, before))) == {
+        Collective("all-reduce", 20, 4, always=True),
+        Collective("all-reduce", 12, 4, always=False),
+    }
+
+
 def test_what_a_branch_shares_with_every_step_is_on_every_step() -> None:
     before = f"""\
     %shared (p.1: f32[8]) -> f32[8] {{
