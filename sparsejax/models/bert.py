@@ -21,17 +21,9 @@ from jax.sharding import Sharding
 
 from sparsejax.errors import UserError
 from sparsejax.models import random_bits
+from sparsejax.models.activations import ACTIVATIONS
 
 Params = dict[str, Any]
-
-ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
-    "gelu": functools.partial(nn.gelu, approximate=False),
-    "gelu_new": functools.partial(nn.gelu, approximate=True),
-    "gelu_pytorch_tanh": functools.partial(nn.gelu, approximate=True),
-    "relu": nn.relu,
-    "silu": nn.silu,
-    "swish": nn.silu,
-}
 
 
 @dataclasses.dataclass(frozen=True)
