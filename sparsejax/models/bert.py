@@ -22,6 +22,7 @@ from jax.sharding import Sharding
 from sparsejax.errors import UserError
 from sparsejax.models import random_bits
 from sparsejax.models.activations import ACTIVATIONS
+from sparsejax.models.normalization import LayerNorm
 
 Params = dict[str, Any]
 
@@ -148,10 +149,7 @@ class _Layers:
         normal = nn.initializers.normal(config.initializer_range)
         self.dense = functools.partial(nn.Dense, dtype=dtype, kernel_init=normal)
         self.embed = functools.partial(nn.Embed, dtype=jnp.float32, embedding_init=normal)
-        # The fast variance E[x^2] - E[x]^2 loses the digits that parity with PyTorch needs.
-        self.norm = functools.partial(
-            nn.LayerNorm, epsilon=config.layer_norm_eps, dtype=dtype, use_fast_variance=False
-        )
+        self.norm = functools.partial(LayerNorm, config.layer_norm_eps, dtype)
 
 
 class Embeddings(nn.Module):
