@@ -150,7 +150,7 @@ def amounts(work: Work) -> dict[str, Any]:
 
     together = tokenization.concatenate([part.encoded for part in work.gold.values()])
     rows = len(packing.pack(together, LENGTH, work.pad).tokens)
-    size = tagging.batch_rows(rows, work.mesh.size, tagging.max_rows(work.mesh))
+    size = tagging.batch_rows(rows, work.mesh.size, tagging.max_rows(work.mesh, LENGTH))
     batches, tokens = -(-rows // size), len(together.tokens)
     matrices = chips.matrix_flops(work.params, 1, training=False)
     attention = chips.attention_flops(work.shape, LENGTH, 1, training=False)

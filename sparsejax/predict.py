@@ -75,7 +75,7 @@ def run(directory: Path, arguments: Sequence[str], config: PredictConfig) -> Non
         with progress(file) as show:
             for block, more in texts.blocks(found, *((1, 1) if asked else (FIRST, MOST))):
                 if more and size is None:
-                    size = max_rows(tagger.mesh) * tagger.mesh.size
+                    size = max_rows(tagger.mesh, length) * tagger.mesh.size
                 results, repaired = tag(tagger, block, length, size, show)
                 repairs += repaired
                 write(block, results)

@@ -28,7 +28,7 @@ def _forward(x: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 def _backward(x: jax.Array, gradient: jax.Array) -> tuple[jax.Array]:
     wide = x.astype(jnp.float32)
-    below = 0.5 * (1 + jax.lax.erf(wide * math.sqrt(0.5)))
+    below = 0.5 * jax.lax.erfc(-wide * math.sqrt(0.5))
     density = jnp.exp(-0.5 * wide**2) / math.sqrt(2 * math.pi)
     return ((gradient * (below + wide * density)).astype(x.dtype),)
 

@@ -159,12 +159,13 @@ class Embeddings(nn.Module):
     @nn.compact
     def __call__(self, tokens: jax.Array, positions: jax.Array, train: bool) -> jax.Array:
         c, new = self.config, _Layers(self.config, self.dtype)
-        # In float32, as the tables are, so that their gradients are added up in it: a GPU has no
-        # fast way to add to a bfloat16 in memory, and [CLS] is in every sentence.
+        # In float32, as the tables are, so that their gradients are added up in it: [CLS] is in
+        # every sentence, and sums of many numbers stop growing in bfloat16.
         x = new.embed(c.vocab_size, c.hidden_size, name="word")(tokens)
         x += new.embed(c.max_position_embeddings, c.hidden_size, name="position")(positions)
-        # All sentences are of the first type. Looked up for each token, it would be added to from
-        # everywhere at once in the backward pass, one after the other.
+        # All sentences are of the first type; others have no gradient and only decay. Looked up for
+        # each token, it would be added to from everywhere at once in the backward pass, and a GPU
+        # does that one after the other.
         x += new.embed(c.type_vocab_size, c.hidden_size, name="token_type").embedding[0]
         return _dropout(self, c.hidden_dropout_prob, new.norm(name="norm")(x), train)
 
@@ -186,13 +187,17 @@ class Attention(nn.Module):
         scores = jnp.einsum("rhqd,rhkd->rhqk", query * width**-0.5, key)
         # A finite number: a row of padding has no segment to look at and must not become NaN.
         scores = jnp.where(same_segment[:, None], scores.astype(jnp.float32), -1e30)
-        # Softmax, but what is divided by its sum is the mixed values, of which there are fewer.
+        # Softmax. In float32, what is divided by its sum is the mixed values, which are fewer than
+        # the weights. In bfloat16 that would cost digits of the gradient: where values are alike,
+        # two terms of it cancel out that are rounded apart.
         weights = jnp.exp(scores - jax.lax.stop_gradient(scores.max(axis=-1, keepdims=True)))
         total = weights.sum(axis=-1, keepdims=True)
-        weights = weights.astype(self.dtype)
+        late = self.dtype == jnp.float32
+        weights = (weights if late else weights / total).astype(self.dtype)
         weights = _dropout(self, c.attention_probs_dropout_prob, weights, train)
-        mixed = jnp.einsum("rhqk,rhkd->rhqd", weights, value) / total
-        mixed = jnp.swapaxes(mixed.astype(self.dtype), 1, 2).reshape(*x.shape[:2], heads * width)
+        mixed = jnp.einsum("rhqk,rhkd->rhqd", weights, value)
+        mixed = mixed / total if late else mixed
+        mixed = jnp.swapaxes(mixed, 1, 2).reshape(*x.shape[:2], heads * width)
         out = new.dense(c.hidden_size, name="output")(mixed)
         return new.norm(name="norm")(x + _dropout(self, c.hidden_dropout_prob, out, train))
 

@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-Kept = tuple[jax.Array, jax.Array, jax.Array, jax.Array]
+Residuals = tuple[jax.Array, jax.Array, jax.Array, jax.Array]
 
 
 class LayerNorm(nn.Module):
@@ -32,7 +32,7 @@ class LayerNorm(nn.Module):
 def layer_norm(
     epsilon: float, dtype: jnp.dtype, x: jax.Array, scale: jax.Array, bias: jax.Array
 ) -> jax.Array:
-    """What is kept for the gradient is x, and its mean and deviation in each place.
+    """What is kept for the gradient is x, and its mean and inverse deviation in each place.
 
     Left to JAX, several arrays of the size of x would be kept, in float32.
 
@@ -47,23 +47,23 @@ def layer_norm(
 
 def _forward(
     epsilon: float, dtype: jnp.dtype, x: jax.Array, scale: jax.Array, bias: jax.Array
-) -> tuple[jax.Array, Kept]:
+) -> tuple[jax.Array, Residuals]:
     mean = x.mean(-1, keepdims=True, dtype=jnp.float32)
     centred = x - mean
     # Of the centred values: E[x^2] - E[x]^2 loses the digits that parity with PyTorch needs.
-    rate = jax.lax.rsqrt(jnp.square(centred).mean(-1, keepdims=True) + epsilon)
-    return (centred * (rate * scale) + bias).astype(dtype), (x, mean, rate, scale)
+    inverse = jax.lax.rsqrt(jnp.square(centred).mean(-1, keepdims=True) + epsilon)
+    return (centred * (inverse * scale) + bias).astype(dtype), (x, mean, inverse, scale)
 
 
 def _backward(
-    epsilon: float, dtype: jnp.dtype, kept: Kept, gradient: jax.Array
+    epsilon: float, dtype: jnp.dtype, kept: Residuals, gradient: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    x, mean, rate, scale = kept
-    normal, wide = (x - mean) * rate, gradient.astype(jnp.float32)
+    x, mean, inverse, scale = kept
+    normal, wide = (x - mean) * inverse, gradient.astype(jnp.float32)
     places = tuple(range(x.ndim - 1))
     scaled = wide * scale
     along = jnp.mean(scaled * normal, -1, keepdims=True)
-    change = rate * (scaled - scaled.mean(-1, keepdims=True) - normal * along)
+    change = inverse * (scaled - scaled.mean(-1, keepdims=True) - normal * along)
     return change.astype(x.dtype), (wide * normal).sum(places), wide.sum(places)
 
 

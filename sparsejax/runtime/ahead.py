@@ -181,7 +181,7 @@ def report(config: Config, topology: str, rows: int | None) -> Report:
 
     own = parallel.padded(rows, mesh) // mesh.size
     training = compiled(train_steps, state, own, True)
-    evaluation = compiled(predict, state.params, tagging.max_rows(mesh), False)
+    evaluation = compiled(predict, state.params, tagging.max_rows(mesh, length), False)
     beside = on_each(state)
     refuse_more(
         "an evaluation step beside the state of the training", evaluation.total + beside, memory
@@ -189,9 +189,9 @@ def report(config: Config, topology: str, rows: int | None) -> Report:
     bound = None
     if chip is not None:
         flops = training.matrix_flops + training.attention_flops
-        # Everything is read; masks and counters need not be written.
+        # The whole state is read; masks and counters need not be written.
         floats = [x for x in jax.tree.leaves(state) if jnp.issubdtype(x.dtype, jnp.floating)]
-        moved = training.memory["arguments"] + on_each(floats)
+        moved = on_each(state) + on_each(floats)
         bound = chips.lower_bound(chip, flops, moved, training.collectives, mesh.size)
     return Report(
         topology=topology,

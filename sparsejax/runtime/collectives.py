@@ -34,7 +34,7 @@ class Collective:
     kind: str  # of KINDS
     bytes: int  # of the whole arrays, before a reduce-scatter or after an all-gather
     devices: int | None  # that exchange with each other; None: all
-    always: bool  # else it is in a branch or a loop, so that some steps may do without
+    always: bool  # on each step; else in a branch or a further loop, or once for several steps
 
     def sent(self, devices: int) -> float:
         """The bytes that each device must send at the least, whatever the algorithm.
@@ -54,7 +54,8 @@ class Collective:
 def parse(hlo: str) -> list[Collective]:
     """The collectives of a step; an asynchronous one is its start, and its end is not counted.
 
-    Steps may be in a loop: what is in the body of one that the program begins with is on each.
+    Where there is a loop in the entry computation, that is the one over the steps: what is in its
+    body is on each of them, and what is beside it on none.
 
     Args:
       hlo: the text of an optimised module, of one program for all devices.
@@ -63,6 +64,7 @@ def parse(hlo: str) -> list[Collective]:
     found: list[Collective] = []
     # Each computation once; where it is called both always and sometimes, always.
     waiting, seen = [(True, entry, False)], set()
+    loops = any(" while(" in line for line in computations.get(entry, ()))
     channels = set()
     while waiting:
         waiting.sort()
@@ -82,10 +84,11 @@ def parse(hlo: str) -> list[Collective]:
                 if channel[1] in channels:
                     continue
                 channels.add(channel[1])
+            each = always and not (loops and name == entry)
             if kind in KINDS:
-                found.append(_collective(kind, what != kind, shape, rest, name, always))
+                found.append(_collective(kind, what != kind, shape, rest, name, each))
             one_step = what == "while" and name == entry
-            inside = always and (one_step or what not in ("conditional", "while"))
+            inside = one_step or (each and what not in ("conditional", "while"))
             waiting += [(inside, called, what == "fusion") for called in _called(rest)]
     return found
 

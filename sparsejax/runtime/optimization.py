@@ -122,24 +122,29 @@ def weights_rate(program: Program, numbers: Numbers) -> optax.Schedule:
     return learning_rate(numbers.learning_rate, numbers.warmup, numbers.total, decay=program.decay)
 
 
-def clip_by_norm(max_norm: Any) -> optax.GradientTransformationExtraArgs:
+def clip_by_global_norm(max_norm: Any) -> optax.GradientTransformationExtraArgs:
     """`optax.clip_by_global_norm`, which can be told the norm by whoever knows it already.
 
-    To compute it, all gradients are read: for a model with few tokens a step a tenth of its time.
+    To compute it, all gradients are read, 3 to 5 % of the time of a small step.
 
     Args:
       max_norm: the highest norm; it may be traced.
 
     Returns:
-      A transform whose `update` takes `grad_norm`: that of the updates, or None.
+      A transform whose `update` takes `grad_norm`: that of the updates, which must be finite, or
+      None.
     """
 
     def update_fn(
         updates: Any, state: Any, params: Any = None, *, grad_norm: Any = None, **extra_args: Any
     ) -> tuple[Any, Any]:
         norm = optax.tree.norm(updates) if grad_norm is None else grad_norm
-        fits = norm < max_norm
-        return jax.tree.map(lambda u: jnp.where(fits, u, u / norm * max_norm), updates), state
+
+        def clipped(update: jax.Array) -> jax.Array:
+            smaller = update / norm.astype(update.dtype) * max_norm
+            return jnp.where(norm < max_norm, update, smaller.astype(update.dtype))
+
+        return jax.tree.map(clipped, updates), state
 
     return optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), update_fn)
 
@@ -150,7 +155,8 @@ def optimizer(
     """AdamW with clipped gradients, and pruning.
 
     The norm that is clipped is that of all gradients of weights, those of pruned ones included
-    but for movement, which masks them. Scores have Adam without decay, at a rate of the same shape.
+    but for movement, which masks them; `update` can be told it as `grad_norm`. Scores have Adam
+    without decay, at a rate of the same shape.
 
     Args:
       program: of the run.
@@ -158,7 +164,7 @@ def optimizer(
       masks: of a model that is pruned already.
     """
     weights = optax.chain(
-        clip_by_norm(numbers.clip_norm),
+        clip_by_global_norm(numbers.clip_norm),
         optax.adamw(
             weights_rate(program, numbers), weight_decay=numbers.weight_decay, mask=_is_matrix
         ),

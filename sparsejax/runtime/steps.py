@@ -196,6 +196,7 @@ def _step(
     good = finite if program.nonfinite == "skip" else count == 0
     grads = jax.tree.map(lambda g: jnp.where(good, g, 0), grads)
     tx = optimizer(program, numbers, masks)
+    # Finite, as the gradient is now, or clipping would make numbers of it that are not.
     known = None if pruning.masks_gradient(program.pruning) else jnp.where(good, norm, 0)
     updates, opt_state = tx.update(grads, state.opt_state, state.params, grad_norm=known)
     next_step = state.step + 1

@@ -601,6 +601,30 @@ def test_bfloat16_adds_up_the_gradients_of_embeddings_in_float32() -> None:
         assert error < 0.05, name
 
 
+def test_bfloat16_keeps_the_gradient_of_attention_where_values_are_alike() -> None:
+    """A part that all values of a row share has no effect on queries and keys, nor noise of it."""
+    attention = bert.Attention(CONFIG, jnp.dtype("float32"))
+    rng = np.random.default_rng(0)
+    x, direction = (jnp.float32(rng.normal(size=(8, 16, 24))) for _ in range(2))
+    same = jnp.ones((8, 16, 16), bool)
+    params = random_params(CONFIG)["encoder"]["layer_0"]["attention"]
+    params["value"]["bias"] = params["value"]["bias"] + 50.0
+
+    def gradient(dtype: str) -> dict[str, Any]:
+        own = attention.clone(dtype=jnp.dtype(dtype))
+
+        def along(params: bert.Params) -> Any:
+            out = own.apply({"params": params}, x.astype(dtype), same, False)
+            return (out.astype(jnp.float32) * direction).sum()  # type: ignore[union-attr]
+
+        return paths(jax.grad(along)(params))
+
+    exact, found = gradient("float32"), gradient("bfloat16")
+    for name in ("query/kernel", "key/kernel"):
+        error = np.linalg.norm(found[name] - exact[name]) / np.linalg.norm(exact[name])
+        assert error < 0.1, name
+
+
 # --- parameters --------------------------------------------------------------------------------
 
 

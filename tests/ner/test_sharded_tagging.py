@@ -28,7 +28,7 @@ from sparsejax.models import bert
 from sparsejax.ner import tagging
 from sparsejax.runtime import parallel
 
-tagging.max_rows = lambda mesh: 2  # on each device, so that there are several batches
+tagging.max_rows = lambda mesh, length: 2  # on each device, so that there are several batches
 mesh = parallel.make_mesh()
 config = bert.BertConfig(vocab_size=50, hidden_size=16, num_hidden_layers=1, num_labels=7,
     num_attention_heads=2, intermediate_size=16, max_position_embeddings=8, initializer_range=1.0)

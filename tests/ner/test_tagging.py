@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,8 @@ from sparsejax.ner import tagging
 from sparsejax.runtime import parallel
 
 PAD = 0
-MAX_ROWS = tagging.max_rows(parallel.make_mesh())
+LENGTH = 10  # of most rows here
+MAX_ROWS = tagging.max_rows(parallel.make_mesh(), LENGTH)
 
 
 class Oracle:
@@ -73,9 +75,10 @@ def test_real_sentences(shared: Path, limit: int) -> None:
     assert list(found) == list(codes)
     rows = [int(batch["segments"].any(axis=1).sum()) for batch in oracle.batches]
     (shape,) = {batch["tokens"].shape for batch in oracle.batches}
-    assert shape[1] == 64 and shape[0] <= MAX_ROWS
+    most = tagging.max_rows(parallel.make_mesh(), 64)
+    assert shape[1] == 64 and shape[0] <= most
     assert len(rows) * shape[0] - sum(rows) < len(rows)  # hardly any of them is padding
-    assert len(rows) == -(-sum(rows) // MAX_ROWS) == (1 if limit == 3 else len(rows))
+    assert len(rows) == -(-sum(rows) // most) == (1 if limit == 3 else len(rows))
 
 
 SENTENCE = st.lists(
@@ -96,7 +99,7 @@ def test_any_sentences(letters: Any, corpus: dict[str, list[Sentence]]) -> None:
 def test_numbers_of_rows(letters: Any, rows: int) -> None:
     """Every word fills a row."""
     part = [Sentence(["a" * 8], [TAGS[i % 7]]) for i in range(rows)]
-    found, oracle = tag({"en": part}, letters, 10)
+    found, oracle = tag({"en": part}, letters, LENGTH)
     assert found == gold({"en": part})
     assert len(oracle.batches) == -(-rows // MAX_ROWS)
 
@@ -115,6 +118,14 @@ def test_one_wrong_label_changes_one_tag(letters: Any) -> None:
 
     found = tagging.tag(predict, None, parts, 16, PAD, parallel.make_mesh())
     assert names(found["en"], part["en"]) == [["O", "B-ORG"], ["O"]]
+
+
+def test_most_rows_of_a_batch() -> None:
+    accelerator = SimpleNamespace(devices=np.array([SimpleNamespace(platform="tpu")]))
+    assert [tagging.max_rows(accelerator, length) for length in (16, 128, 512)] == [32] * 3
+    here = parallel.make_mesh()
+    if here.devices.flat[0].platform == "cpu":
+        assert [tagging.max_rows(here, length) for length in (16, 128, 4096)] == [128, 16, 1]
 
 
 @given(st.integers(1, 5000), st.integers(1, 9), st.sampled_from([2, 16, 32]))

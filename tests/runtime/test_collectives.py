@@ -149,8 +149,11 @@ def test_a_loop_that_the_program_begins_with_is_over_its_steps() -> None:
     %more (p.3: f32[8]) -> pred[] {{
       ROOT %less = pred[] compare(%a, %b), direction=LT
     }}"""
-    body = "  ROOT %steps = (s32[], f32[8]{0}) while(%p), condition=%more, body=%step"
+    body = f"""\
+  %once = f32[7]{{0}} all-reduce(%p), {LISTED}
+  ROOT %steps = (s32[], f32[8]{{0}}) while(%p), condition=%more, body=%step"""
     assert set(parse(program(body, before))) == {
+        Collective("all-reduce", 28, 4, always=False),
         Collective("all-reduce", 20, 4, always=True),
         Collective("all-reduce", 12, 4, always=False),
     }
