@@ -11,8 +11,9 @@
 # SHARED what the benchmarks take as --shared: data/panx, data/mbert-vocab.txt, models/e5-small-39
 # OUT    a directory for the JSON files and logs
 #
-# What is compiled for `speed` is compiled for all its programs at once, before anything is timed: one
-# after the other would take longer than the rest.
+# The trainings of `speed` are compiled all at once before any of them is timed: one after the other
+# would take longer than the rest. XLA chooses among kernels by timing them meanwhile, and may choose
+# worse than it would alone.
 #
 # What has not ended after MINUTES (9) is stopped, and what was measured until then stays. ALLOW_CPU=1
 # tries it out without a GPU; SECONDS_EACH, SENTENCES, ROWS, EPOCHS, MODEL=e5-small and
@@ -28,7 +29,7 @@ die() {
 [[ $# -eq 3 && $1 =~ ^(speed|pruning|throughput|tests)$ ]] ||
   die "usage: bench/on_gpu.sh speed|pruning|throughput|tests SHARED OUT"
 [[ -n ${ON_GPU_STARTED:-} ]] ||
-  exec env ON_GPU_STARTED=1 timeout --signal INT --kill-after 15 "${MINUTES:-9}m" \
+  exec env ON_GPU_STARTED=1 timeout --signal TERM --kill-after 15 "${MINUTES:-9}m" \
     bash "$here/bench/on_gpu.sh" "$1" "$(realpath -m "$2")" "$(realpath -m "$3")"
 cd "$here"
 
@@ -70,7 +71,7 @@ compile() { # BATCH...
         --sides "$side" >>"$out/compiling.log" 2>&1 &
     done
   done
-  wait || true # what fails here fails again below, and is shown there
+  wait # what fails here fails again below, and is shown there
   echo "$SECONDS s"
 }
 

@@ -5,8 +5,8 @@
 Ten steps in a call, as `sparsejax.train` makes them, dense, on packed WikiAnn sentences. What a
 kernel is for is read from the compiled program: the forward or the backward pass and the part of
 the model, or the update. Matrix products that a library makes have names of their own on a GPU, and
-are told by them; copies do not count. On a CPU kernels overlap: there their times are more than the
-step takes.
+are told by them. Where a kernel serves several identical parts of a program, all of its time is
+counted under one of them. On a CPU kernels overlap: there their times are more than the step takes.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from __future__ import annotations
 import collections
 import re
 import tempfile
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,15 +22,22 @@ from typing import Any
 import workload
 from step_parts import Batch
 
-PRODUCTS = re.compile(r"nvjet|gemm|cublas|cutlass|^dot|convolution")
-LOOK_UPS = re.compile(r"scatter")
+PRODUCTS = re.compile(r"nvjet|gemm|cublas|cutlass|^dot")
+LOOK_UPS = re.compile(r"(?<!reduce_)scatter")
+CONTAINERS = ("while", "conditional", "call")  # whose time is that of what is in them
 SHOWN = 15  # kernels
 
 
 def purposes(program: str) -> dict[str, str]:
     """The `op_name` of each instruction of a compiled program, by the name its kernel has."""
-    found = re.finditer(r'^\s*(?:ROOT )?%?([\w.\-]+) = .*?op_name="([^"]*)"', program, re.M)
-    return {re.sub(r"[.\-]", "_", one[1]): one[2] for one in found}
+    form = r'^\s*(?:ROOT )?%?([\w.\-]+) = .*?[})\]] ([a-z\-]+)\(.*?op_name="([^"]*)"'
+    found = re.finditer(form, program, re.M)
+    return {plain(one[1]): one[3] for one in found if one[2] not in CONTAINERS}
+
+
+def plain(name: str) -> str:
+    """As a kernel is called, which has no dots."""
+    return re.sub(r"[.\-]", "_", name)
 
 
 def group(kernel: str, purpose: str) -> str:
@@ -58,24 +66,30 @@ def events(directory: Path) -> Iterator[tuple[str, float]]:
                 yield from ((event.name, event.duration_ns / 1e6) for event in line.events)
 
 
-def summary(
-    ran: Iterable[tuple[str, float]], known: dict[str, str], steps: int
-) -> dict[str, dict[str, dict[str, float]]]:
-    """Milliseconds and kernels of a step, by what they are for, and those that take longest."""
+def summary(ran: Iterable[tuple[str, float]], known: dict[str, str], steps: int) -> dict[str, Any]:
+    """Milliseconds and kernels of a step, by what they are for, and those that take longest.
+
+    Copies, and whatever else the program says no purpose of, are in `ms_of_others`; on a CPU, loops
+    are, too, and what waits.
+    """
     groups: dict[str, list[float]] = collections.defaultdict(list)
     kernels: dict[str, list[float]] = collections.defaultdict(list)
+    others = 0.0
     for name, ms in ran:
-        plain = re.sub(r"[.\-]", "_", name)
-        if plain in known or PRODUCTS.search(plain):
-            groups[group(plain, known.get(plain, ""))].append(ms)
-            kernels[f"{plain}: {known.get(plain, 'a library')}"].append(ms)
+        kernel = plain(name)
+        if kernel in known or PRODUCTS.search(kernel):
+            groups[group(kernel, known.get(kernel, ""))].append(ms)
+            kernels[f"{kernel}: {known.get(kernel, 'a library')}"].append(ms)
+        else:
+            others += ms
 
     def sorted_by_time(found: dict[str, list[float]]) -> dict[str, dict[str, float]]:
         longest = sorted(found.items(), key=lambda item: -sum(item[1]))
         return {k: {"ms": sum(v) / steps, "kernels": len(v) / steps} for k, v in longest}
 
     longest = list(sorted_by_time(kernels).items())[:SHOWN]
-    return {"groups": sorted_by_time(groups), "longest": dict(longest)}
+    found = {"groups": sorted_by_time(groups), "longest": dict(longest)}
+    return found | {"ms_of_others": others / steps}
 
 
 def main() -> None:
@@ -100,7 +114,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as directory:
         jax.block_until_ready(state)
         with jax.profiler.trace(directory):
+            began = time.perf_counter()
             jax.block_until_ready(program(state, *given[1:]))
+            elapsed = time.perf_counter() - began
         ran = list(events(Path(directory)))
     found: dict[str, Any] = summary(ran, purposes(program.as_text()), calls.STEPS)
     report = workload.report(
@@ -110,11 +126,13 @@ def main() -> None:
         batch=args.batch,
         rows=batch.rows,
         tokens=batch.tokens,
+        ms_of_a_step=1e3 * elapsed / calls.STEPS,
         **found,
     )
     for name, one in found["groups"].items():
         print(f"{one['ms']:8.3f} ms {one['kernels']:6.1f} kernels  {name}")
-    print("of them:")
+    print(f"{found['ms_of_others']:8.3f} ms                 others")
+    print(f"{report['ms_of_a_step']:8.3f} ms                 a step, by the clock; most of it:")
     for name, one in found["longest"].items():
         print(f"{one['ms']:8.3f} ms {one['kernels']:6.1f} kernels  {name}")
     workload.write(report, args.out)

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -13,13 +14,16 @@ import pytest
 REPOSITORY = Path(__file__).resolve().parents[2]
 COMPILED = 8  # four sides, two sizes of batches
 STAND_IN = """#!{python}
-import json, os, pathlib, sys
+import json, os, pathlib, sys, time
 here = pathlib.Path({here!r})
 if sys.argv[1] == "-c":
     print((here / "sees").read_text())
     sys.exit(0)
 with open(here / "calls", "a") as calls:
     calls.write(json.dumps(sys.argv[1:]) + "\\n")
+if (here / "sleeps").exists():
+    (here / f"pid{{os.getpid()}}").touch()
+    time.sleep(60)
 sys.exit(any((here / "fails").read_text() in word for word in sys.argv))
 """
 
@@ -108,3 +112,23 @@ def test_mistakes(machine: Machine, part: str, sees: str, words: str) -> None:
 def test_the_cpu_has_to_be_allowed(machine: Machine) -> None:
     (machine.path / "sees").write_text("cpu")
     assert machine.run("tests", ALLOW_CPU="1") == (0, "")
+
+
+def is_running(pid: int) -> bool:
+    """Not if it has ended and nobody has asked for its status yet."""
+    status = Path(f"/proc/{pid}/status")
+    return status.exists() and "State:\tZ" not in status.read_text()
+
+
+def test_what_runs_too_long_is_stopped_and_leaves_nothing_running(machine: Machine) -> None:
+    (machine.path / "sleeps").touch()
+    assert machine.run("speed", MINUTES="0.05", TMPDIR=str(machine.path))[0] == 124
+    pids = [int(path.name.removeprefix("pid")) for path in machine.path.glob("pid*")]
+    assert len(pids) == COMPILED
+    for _ in range(100):
+        running = [pid for pid in pids if is_running(pid)]
+        if not running:
+            break
+        time.sleep(0.1)
+    assert not running
+    assert not list(machine.path.glob("tmp.*"))  # where programs were kept
