@@ -234,8 +234,7 @@ def summary(report: dict[str, Any]) -> str:
 
 def main() -> None:
     parser = workload.parser(__doc__)
-    parser.add_argument("--model", choices=[workload.SMALL, workload.MBERT], default=workload.SMALL)
-    parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
+    workload.model_flags(parser)
     parser.add_argument("--sentences", type=int, help="of each language; default: all of them")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--host-only", action="store_true", help="without a model")

@@ -94,8 +94,7 @@ def summary(ran: Iterable[tuple[str, float]], known: dict[str, str], steps: int)
 
 def main() -> None:
     parser = workload.parser(__doc__)
-    parser.add_argument("--model", choices=[workload.SMALL, workload.MBERT], default=workload.SMALL)
-    parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
+    workload.model_flags(parser)
     parser.add_argument("--batch", type=int, default=32, help="sentences a step, on average")
     parser.add_argument("--sentences", type=int, default=100, help="of each language")
     args = parser.parse_args()

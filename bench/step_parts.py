@@ -188,8 +188,7 @@ def measure(runs: dict[str, Run], repeats: int) -> dict[str, list[float]]:
 
 def main() -> None:
     parser = workload.parser(__doc__)
-    parser.add_argument("--model", choices=[workload.SMALL, workload.MBERT], default=workload.SMALL)
-    parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
+    workload.model_flags(parser)
     parser.add_argument("--batch", type=int, default=BATCH, help="sentences a step, on average")
     parser.add_argument("--sentences", type=int, default=100, help="of each language")
     parser.add_argument("--repeats", type=int, default=10)

@@ -264,8 +264,7 @@ def described(args: argparse.Namespace, measured: dict[str, list[Found]], found:
 
 def main() -> None:
     parser = workload.parser(__doc__)
-    parser.add_argument("--model", choices=[workload.SMALL, workload.MBERT], default=workload.SMALL)
-    parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
+    workload.model_flags(parser)
     parser.add_argument("--batch", type=int, default=32, help="sentences a step, on average")
     parser.add_argument("--sentences", type=int, default=400, help="of each language")
     parser.add_argument("--sides", nargs="+", choices=list(SIDES), default=list(SIDES))

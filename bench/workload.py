@@ -32,6 +32,12 @@ def parser(doc: str | None) -> argparse.ArgumentParser:
     return made
 
 
+def model_flags(parser: argparse.ArgumentParser) -> None:
+    """Which model, and in what precision."""
+    parser.add_argument("--model", choices=[SMALL, MBERT], default=SMALL)
+    parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
+
+
 def check(shared: Path) -> None:
     """Ends the script where the data are not there."""
     if not (shared / "data/panx").is_dir():

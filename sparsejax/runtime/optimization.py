@@ -125,7 +125,7 @@ def weights_rate(program: Program, numbers: Numbers) -> optax.Schedule:
 def clip_by_global_norm(max_norm: Any) -> optax.GradientTransformationExtraArgs:
     """`optax.clip_by_global_norm`, which can be told the norm by whoever knows it already.
 
-    To compute it, all gradients are read, 3 to 5 % of the time of a small step.
+    To compute it, all gradients are read once more.
 
     Args:
       max_norm: the highest norm; it may be traced.
