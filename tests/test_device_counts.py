@@ -45,7 +45,12 @@ def test_the_same_result(runs: tuple[Path, Any], number: int) -> None:
         np.testing.assert_array_equal(mask, masks[name], err_msg=name)
     params = load_file(first / "model/model.safetensors")
     for name, value in load_file(other / "model/model.safetensors").items():
-        np.testing.assert_allclose(value, params[name], rtol=0, atol=1e-5, err_msg=name)
+        if name.endswith("attention.self.key.bias"):
+            # It shifts all the scores of a query alike, so its gradient is zero but for rounding,
+            # of which Adam makes steps: no layout's value is the right one, and all are small.
+            assert max(np.abs(value).max(), np.abs(params[name]).max()) < 1e-4
+        else:
+            np.testing.assert_allclose(value, params[name], rtol=0, atol=1e-5, err_msg=name)
     counts = ("language", "precision", "recall", "f1", "support", "strict", "clean", "types")
     for mine, theirs in zip(rows(other), rows(first), strict=True):
         assert {k: mine.get(k) for k in counts} == {k: theirs.get(k) for k in counts}
@@ -70,4 +75,4 @@ def test_the_report_says_so(runs: tuple[Path, Any]) -> None:
     assert len({found["masks_sha256"] for found in report["layouts"].values()}) == 1
     for found in report["layouts"].values():
         assert found["mask_bits_that_differ"] == 0
-        assert found["largest_difference"] < 1e-5
+        assert found["largest_difference_but_key_biases"] < 1e-5
