@@ -1,15 +1,16 @@
 """How long the paper's whole grid would take on this device, from rates that were measured on it.
 
-    python bench/grid_estimate.py --training train_32.json --evaluation evaluate.json \\
+    python bench/grid_estimate.py --training train.json --evaluation evaluate.json \\
       --small-runs small_runs.json --out grid.json
 
-The files are those of train_speed.py (sides "sparsejax dense" and "sparsejax magnitude"),
-evaluate_all.py and small_runs.py. The grid: dense, and seven sparsities with and without the word
-embeddings, in three seeds; multilingual, and monolingual in each language. Of each the paper's
-epochs are not known here: EPOCHS of ours. A monolingual model is evaluated in its own language,
-a multilingual one in all of them. What a run takes beside its steps and its evaluation (reading,
-the model, checkpoints, saving) is that of a small run after the first. Compilation is left out: a
-program for every number of rows per step, which languages differ in, and for dense and pruned runs.
+The files are those of train_speed.py (sides "sparsejax dense" and "sparsejax magnitude"; those with
+BATCH sentences a step are taken), evaluate_all.py and small_runs.py. The grid: dense, and seven
+sparsities with and without the word embeddings, in three seeds; multilingual, and monolingual in
+each language. Of each the paper's epochs are not known here: EPOCHS of ours. A monolingual model is
+evaluated in its own language, a multilingual one in all of them. What a run takes beside its steps
+and its evaluation (reading, the model, checkpoints, saving) is that of a small run after the first.
+Compilation is left out: a program for every number of rows per step, which languages differ in, and
+for dense and pruned runs.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import workload
 
 SPARSITIES, EMBEDDINGS, SEEDS = 7, 2, 3
 EPOCHS = 3
+BATCH = 32
 LENGTH = 128
 
 
@@ -52,10 +54,9 @@ def pieces(args: argparse.Namespace, model: str) -> tuple[int, int, int]:
 
 
 def estimate(
-    languages: int, tokens: int, training: dict[str, Any], evaluation: dict[str, Any], beside: float
+    languages: int, tokens: int, rates: dict[str, float], evaluation: dict[str, Any], beside: float
 ) -> dict[str, Any]:
     """Runs and hours of the grid, by what takes them."""
-    rates = training["tokens_per_second"]
     for side in ("sparsejax dense", "sparsejax magnitude"):
         if side not in rates:
             sys.exit(f"error: --training: {side!r} was not measured")
@@ -93,9 +94,12 @@ def main() -> None:
     beside = small["seconds_beside_steps"]
     if beside is None:
         sys.exit(f"error: {args.small_runs}: every run compiled something; pass more --seeds")
-    found = estimate(languages, tokens, training, evaluation, beside)
-    settings = {name: training[name] for name in ("model", "dtype", "batch")}
-    epoch = tokens / training["tokens_per_second"]["sparsejax magnitude"]
+    if str(BATCH) not in training["batches"]:
+        sys.exit(f"error: --training: {BATCH} sentences a step were not measured")
+    rates = training["batches"][str(BATCH)]["tokens_per_second"]
+    found = estimate(languages, tokens, rates, evaluation, beside)
+    settings = {name: training[name] for name in ("model", "dtype")} | {"batch": BATCH}
+    epoch = tokens / rates["sparsejax magnitude"]
     report = workload.report(
         ("jax",),
         **settings,

@@ -11,9 +11,8 @@
 # SHARED what the benchmarks take as --shared: data/panx, data/mbert-vocab.txt, models/e5-small-39
 # OUT    a directory for the JSON files and logs
 #
-# The trainings of `speed` are compiled all at once before any of them is timed: one after the other
-# would take longer than the rest. XLA chooses among kernels by timing them meanwhile, and may choose
-# worse than it would alone.
+# The trainings that are compared are compiled at the same time, before any of them is timed: XLA
+# chooses among kernels by timing them meanwhile, and may choose worse than it would alone.
 #
 # What has not ended after MINUTES (9) is stopped, and what was measured until then stays. ALLOW_CPU=1
 # tries it out without a GPU; SECONDS_EACH, SENTENCES, ROWS, EPOCHS, MODEL=e5-small and
@@ -40,7 +39,7 @@ backend=$("$python" -c 'import jax; print(jax.default_backend())') || die "$pyth
 [[ $backend == gpu || ${ALLOW_CPU:-} == 1 ]] || die "JAX sees no GPU, only $backend"
 mkdir -p "$out"
 export SPARSEJAX_SHARED=$shared
-seconds=${SECONDS_EACH:-4} dtype=${DTYPE:-bfloat16}
+seconds=${SECONDS_EACH:-2} dtype=${DTYPE:-bfloat16}
 
 # One that fails does not keep the others from being measured.
 failed=
@@ -51,45 +50,25 @@ measure() {
   "$python" "$@" 2>&1 | tee "$out/$name.log" || failed="$failed $name"
 }
 
-ours=("sparsejax dense" "sparsejax magnitude" "sparsejax movement")
-sides=("hugging face" "pytorch, best" "${ours[@]}")
 training=(--shared "$shared" --model "${MODEL:-mbert}" --dtype "$dtype"
-  --sentences "${SENTENCES:-2000}" --repeats 1)
-
-train() { # NAME BATCH
-  JAX_COMPILATION_CACHE_DIR=$programs measure "$1" bench/train_speed.py "${training[@]}" \
-    --batch "$2" --seconds "$seconds" --out "$out/$1.json" --sides "${sides[@]}"
-}
-
-compile() { # BATCH...
-  echo "== compiling"
-  local batch side
-  for batch in "$@"; do
-    for side in "pytorch, best" "${ours[@]}"; do
-      JAX_COMPILATION_CACHE_DIR=$programs XLA_PYTHON_CLIENT_PREALLOCATE=false \
-        "$python" bench/train_speed.py "${training[@]}" --batch "$batch" --seconds 0.01 \
-        --sides "$side" >>"$out/compiling.log" 2>&1 &
-    done
-  done
-  wait # what fails here fails again below, and is shown there
-  echo "$SECONDS s"
-}
+  --sentences "${SENTENCES:-2000}" --seconds "$seconds")
 
 case $part in
   speed)
     programs=$(mktemp -d)
     trap 'rm -rf "$programs"' EXIT
-    compile 32 256
-    train train_32 32
-    train train_256 256
-    JAX_COMPILATION_CACHE_DIR=$programs measure profile bench/profile_step.py --shared "$shared" \
-      --model "${MODEL:-mbert}" --dtype "$dtype" --batch 256 ${SENTENCES:+--sentences "$SENTENCES"} \
-      --out "$out/profile.json"
+    export JAX_COMPILATION_CACHE_DIR=$programs
+    measure train bench/train_speed.py "${training[@]}" --batches 32 256 --out "$out/train.json"
+    measure profile bench/profile_step.py --shared "$shared" --model "${MODEL:-mbert}" \
+      --dtype "$dtype" --batch 256 ${SENTENCES:+--sentences "$SENTENCES"} --out "$out/profile.json"
+    # Random sentences that are padded to the longest would not fit on the device.
+    measure train_2048 bench/train_speed.py "${training[@]}" --batches 2048 \
+      --sides "pytorch, best" "sparsejax dense" --out "$out/train_2048.json"
     measure evaluate bench/evaluate_all.py --shared "$shared" --model "${MODEL:-mbert}" \
       --dtype "$dtype" --repeats 1 ${SENTENCES:+--sentences "$SENTENCES"} --out "$out/evaluate.json"
     measure small_runs bench/small_runs.py --shared "$shared" --model "${MODEL:-mbert}" \
       --languages yo --sparsities 0.5 --seeds 3 --epochs 1 --out "$out/small_runs.json"
-    measure grid bench/grid_estimate.py --shared "$shared" --training "$out/train_32.json" \
+    measure grid bench/grid_estimate.py --shared "$shared" --training "$out/train.json" \
       --evaluation "$out/evaluate.json" --small-runs "$out/small_runs.json" \
       ${SENTENCES:+--sentences "$SENTENCES"} --out "$out/grid.json"
     ;;

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import statistics
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -36,19 +37,26 @@ def span(values: list[float], form: str = ",.0f") -> str:
 
 
 def train_speed(report: Report) -> str:
-    rates = report["tokens_per_second"]
-    first = next(iter(rates))
-    mfu = report.get("mfu")
+    several = len(report["batches"]) > 1
+    first = next(iter(report["batches"].values()))
     rows = []
-    for name, rate in rates.items():
-        runs = report["repeats"][name]
-        steps = [run["ms_per_step"] for run in runs]
-        cells = [f"{rate:,.0f}", span([run["tokens_per_second"] for run in runs])]
-        cells += [f"{sorted(steps)[len(steps) // 2]:,.0f}", f"{rate / rates[first]:.2f}"]
-        rows.append([name, *cells] + ([f"{100 * mfu[name]:.1f} %"] if mfu else []))
-    head = ["", "tokens/s", "least and most", "ms a step", "ratio"]
-    settings = f"{report['model']}, {report['dtype']}, {report['batch']} sentences a step"
-    return f"{settings}; {about(report)}\n\n" + table(head + ["MFU"] * bool(mfu), rows)
+    for batch, found in report["batches"].items():
+        rates, mfu = found["tokens_per_second"], found.get("mfu")
+        for name, rate in rates.items():
+            runs = found["repeats"][name]
+            step = statistics.median(run["ms_per_step"] for run in runs)
+            cells = [f"{rate:,.0f}", span([run["tokens_per_second"] for run in runs])]
+            cells += [
+                f"{step:,.{1 if step < 100 else 0}f}",
+                f"{rate / next(iter(rates.values())):.2f}",
+            ]
+            rows.append([batch] * several + [name, *cells])
+            rows[-1] += [f"{100 * mfu[name]:.1f} %"] if mfu else []
+    head = ["sentences a step"] * several
+    head += ["", "tokens/s", "least and most", "ms a step", "ratio"] + ["MFU"] * ("mfu" in first)
+    settings = f"{report['model']}, {report['dtype']}"
+    settings += "" if several else f", {next(iter(report['batches']))} sentences a step"
+    return f"{settings}; {about(report)}\n\n" + table(head, rows)
 
 
 def step_parts(report: Report) -> str:
@@ -209,8 +217,8 @@ MAKERS: dict[str, Callable[[Report], str]] = {
     "small_runs": small_runs,
     "growth": growth,
     "grid": grid,
-    "gpu/train_32": train_speed,
-    "gpu/train_256": train_speed,
+    "gpu/train": train_speed,
+    "gpu/train_2048": train_speed,
     "gpu/profile": profile,
     "gpu/profile_before": profile,
     "gpu/evaluate": evaluate_all,

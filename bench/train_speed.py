@@ -14,10 +14,11 @@ step, the same precision, dropout as in its config, AdamW, gradients clipped at 
 - sparsejax dense, magnitude, movement: the training step of `sparsejax.train` on packed rows,
   several steps a call. Masks change on every tenth step.
 
-Each side runs in a process of its own, the sides in turn, several times; a rate is the median over
-the repeats. A useful token is a piece that is not padding, special pieces included; compilation and
-the first steps are not counted. On an accelerator of a known kind the report has MFU: 6 operations
-for each useful token and weight of a matrix, over time and over the data sheet's peak. Needs torch.
+Each side has a process of its own for each number of sentences a step. All of them start at once,
+compile and make their first steps; then they are timed in turn, several times, while the others
+wait. A rate is the median over the repeats. A useful token is a piece that is not padding, special
+pieces included. On an accelerator of a known kind the report has MFU: 6 operations for each useful
+token and weight of a matrix, over time and over the data sheet's peak. Needs torch.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import workload
 
@@ -43,7 +44,15 @@ GROUPS = 50  # batches whose sentences are sorted by length together, as in tran
 Found = dict[str, Any]
 
 
-def sparsejax_side(method: str, args: argparse.Namespace) -> Found:
+class Training(NamedTuple):
+    """One side, ready to make steps."""
+
+    calls: Iterator[tuple[int, int]]  # makes some steps each time; gives how many, and their tokens
+    wait: Callable[[], Any]  # until all of them are made
+    about: Found
+
+
+def sparsejax_side(method: str, args: argparse.Namespace) -> Training:
     import jax
     import numpy as np
 
@@ -89,34 +98,35 @@ def sparsejax_side(method: str, args: argparse.Namespace) -> Found:
             before = metrics
             yield count, int(pieces[chosen[chosen >= 0]].sum())
 
-    found = timed(made(), args.seconds, lambda: jax.block_until_ready(state.step))
-    found |= {"matrix_flops_per_token": matrices, "peak_flops": workload.peak()}
-    found |= {"platform": jax.default_backend()}
-    return found | {"attention_share_of_flops": attention / (attention + matrices)}
+    about = {"matrix_flops_per_token": matrices, "peak_flops": workload.peak()}
+    about |= {"platform": jax.default_backend()}
+    about |= {"attention_share_of_flops": attention / (attention + matrices)}
+    return Training(made(), lambda: jax.block_until_ready(state.step), about)
 
 
-def timed(calls: Iterator[tuple[int, int]], seconds: float, wait: Callable[[], Any]) -> Found:
-    """Useful tokens per second, once WARMUP steps are made.
-
-    Args:
-      calls: makes some steps each time; gives how many, and their tokens.
-      seconds: to measure at least.
-      wait: until all of them are made.
-    """
-    made = 0
-    while made < WARMUP:
-        made += next(calls)[0]
-    wait()
+def timed(side: Training, seconds: float) -> Found:
+    """Useful tokens per second, measured for so many seconds at least."""
     began, made, tokens = time.perf_counter(), 0, 0
     while time.perf_counter() - began < seconds:
-        count, more = next(calls)
+        count, more = next(side.calls)
         made, tokens = made + count, tokens + more
-    wait()
+    side.wait()
     elapsed = time.perf_counter() - began
     return {"tokens_per_second": tokens / elapsed, "ms_per_step": 1e3 * elapsed / made}
 
 
-def pytorch_side(best: bool, args: argparse.Namespace) -> Found:
+def serve(side: Training, seconds: float) -> None:
+    """Says when the first steps are made, then measures once for every line that comes in."""
+    made = 0
+    while made < WARMUP:
+        made += next(side.calls)[0]
+    side.wait()
+    print(json.dumps(side.about), flush=True)
+    for _ in sys.stdin:
+        print(json.dumps(timed(side, seconds)), flush=True)
+
+
+def pytorch_side(best: bool, args: argparse.Namespace) -> Training:
     import torch
     import transformers
 
@@ -159,7 +169,7 @@ def pytorch_side(best: bool, args: argparse.Namespace) -> Found:
             torch.cuda.synchronize()
 
     # PyTorch without CUDA would run on the CPU beside JAX on a GPU, and say nothing.
-    return timed(calls(), args.seconds, wait) | {"platform": "gpu" if device == "cuda" else "cpu"}
+    return Training(calls(), wait, {"platform": "gpu" if device == "cuda" else "cpu"})
 
 
 def tokenised(args: argparse.Namespace, tokenizer: Any) -> list[dict[str, list[int]]]:
@@ -222,7 +232,7 @@ def grouped(features: Any, tokenizer: Any, size: int, device: str) -> Iterator[t
             yield batch, int(lengths[chosen].sum())
 
 
-SIDES: dict[str, Callable[[argparse.Namespace], Found]] = {
+SIDES: dict[str, Callable[[argparse.Namespace], Training]] = {
     "hugging face": partial(pytorch_side, False),
     "pytorch, best": partial(pytorch_side, True),
     "sparsejax dense": partial(sparsejax_side, "none"),
@@ -231,8 +241,43 @@ SIDES: dict[str, Callable[[argparse.Namespace], Found]] = {
 }
 
 
-def summary(measured: dict[str, list[Found]]) -> Found:
+class Process:
+    """A side at a number of sentences a step; `about` is None before it is ready, or if it fails."""
+
+    def __init__(self, name: str, batch: int, flags: list[str]) -> None:
+        self.name, self.batch = name, batch
+        self.about: Found | None = None
+        self.runs: list[Found] = []
+        line = [sys.executable, __file__, *flags, "--side", name, "--batches", str(batch)]
+        # Several processes share an accelerator: none may take all of its memory.
+        environment = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"} | os.environ
+        self.process = subprocess.Popen(
+            line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+        )
+
+    def read(self) -> Found | None:
+        """The next line that it prints; None where it has failed."""
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        found: Found | None = json.loads(line) if line else None
+        if found is None:
+            print(f"{self.name}, {self.batch} sentences: failed, see above", flush=True)
+            self.about = None
+        return found
+
+    def measure(self) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+        if (found := self.read()) is not None:
+            self.runs.append(found)
+            rate = f"{found['tokens_per_second']:,.0f} tokens/s"
+            print(f"{self.batch} sentences: {self.name}: {rate}", flush=True)
+
+
+def summary(processes: list[Process]) -> Found:
     """Medians, ratios to the first side, and MFU where the peak is known."""
+    measured = {process.name: process.runs for process in processes if process.runs}
     rates = {
         name: statistics.median(run["tokens_per_second"] for run in runs)
         for name, runs in measured.items()
@@ -240,32 +285,46 @@ def summary(measured: dict[str, list[Found]]) -> Found:
     first = next(iter(rates))
     found: Found = {"tokens_per_second": rates}
     found[f"ratio_to_{first}"] = {name: rate / rates[first] for name, rate in rates.items()}
-    known = [run for runs in measured.values() for run in runs if run.get("peak_flops")]
+    known = [p.about for p in processes if p.about and p.about.get("peak_flops")]
     if known:
         each = known[0]["matrix_flops_per_token"] / known[0]["peak_flops"]
         found["mfu"] = {name: rate * each for name, rate in rates.items()}
-    return found
+    shares = [
+        p.about["attention_share_of_flops"]
+        for p in processes
+        if p.about and "peak_flops" in p.about
+    ]
+    if shares:
+        found["attention_share_of_flops"] = shares[0]
+    return found | {"repeats": measured}
 
 
-def refuse_mixed(measured: dict[str, list[Found]]) -> None:
-    """Ends the script where one side ran on a GPU and another one on the CPU."""
-    platforms = {name: runs[-1]["platform"] for name, runs in measured.items()}
+def refuse_mixed(processes: list[Process]) -> None:
+    """Ends the script where one side runs on a GPU and another one on the CPU."""
+    platforms = {p.name: p.about["platform"] for p in processes if p.about}
     if len(set(platforms.values())) > 1:
         where = ", ".join(f"{name} on {platform}" for name, platform in platforms.items())
-        sys.exit(f"error: sides ran on different devices: {where}")
+        sys.exit(f"error: sides run on different devices: {where}")
 
 
-def described(args: argparse.Namespace, measured: dict[str, list[Found]], found: Found) -> Found:
-    """The report."""
-    settings = {name: getattr(args, name) for name in ("model", "dtype", "batch", "sentences")}
+def described(args: argparse.Namespace, processes: list[Process]) -> Found:
+    """The report of what has been measured."""
+    settings = {name: getattr(args, name) for name in ("model", "dtype", "sentences")}
+    found = {}
+    for batch in args.batches:
+        own = [process for process in processes if process.batch == batch]
+        if any(process.runs for process in own):
+            found[str(batch)] = summary(own)
     packages = ("jax", "torch", "transformers")
-    return workload.report(packages, **settings, length=LENGTH, **found, repeats=measured)
+    return workload.report(packages, **settings, length=LENGTH, batches=found)
 
 
 def main() -> None:
     parser = workload.parser(__doc__)
     workload.model_flags(parser)
-    parser.add_argument("--batch", type=int, default=32, help="sentences a step, on average")
+    parser.add_argument(
+        "--batches", type=int, nargs="+", default=[32], help="sentences a step, on average"
+    )
     parser.add_argument("--sentences", type=int, default=400, help="of each language")
     parser.add_argument("--sides", nargs="+", choices=list(SIDES), default=list(SIDES))
     parser.add_argument("--repeats", type=int, default=3)
@@ -274,31 +333,40 @@ def main() -> None:
     args = parser.parse_args()
     workload.check(args.shared)
     if args.side:
-        print(json.dumps(SIDES[args.side](args)))
+        (args.batch,) = args.batches
+        serve(SIDES[args.side](args), args.seconds)
         return
-    measured: dict[str, list[Found]] = {}
-    failed: list[str] = []
-    for repeat in range(args.repeats):
-        for name in (side for side in args.sides if side not in failed):
-            command = [sys.executable, __file__, "--side", name, *sys.argv[1:]]
-            result = subprocess.run(command, stdout=subprocess.PIPE, text=True)
-            if result.returncode:
-                print(f"{name}: failed, see above", flush=True)
-                failed.append(name)
-                continue
-            measured.setdefault(name, []).append(json.loads(result.stdout.splitlines()[-1]))
-            rate = measured[name][-1]["tokens_per_second"]
-            print(f"repeat {repeat + 1}: {name}: {rate:,.0f} tokens/s", flush=True)
-            refuse_mixed(measured)
-            # What was measured stays, whatever happens to the sides that follow.
-            found = summary(measured)
-            workload.write(described(args, measured, found), args.out)
-    if not measured:
-        sys.exit("error: no side could be measured")
-    for name, rate in found["tokens_per_second"].items():
-        mfu = f", MFU {100 * found['mfu'][name]:.1f} %" if "mfu" in found else ""
-        ratio = rate / next(iter(found["tokens_per_second"].values()))
-        print(f"{name}: {rate:,.0f} tokens/s, {ratio:.2f}{mfu}")
+    processes = [
+        Process(name, batch, sys.argv[1:]) for batch in args.batches for name in args.sides
+    ]
+    try:
+        run(args, processes)
+    finally:
+        for process in processes:
+            process.process.kill()
+
+
+def run(args: argparse.Namespace, processes: list[Process]) -> None:
+    began = time.perf_counter()
+    for process in processes:
+        process.about = process.read()
+    refuse_mixed(processes)
+    print(f"ready after {time.perf_counter() - began:.0f} s", flush=True)
+    report: Found = {}
+    for _ in range(args.repeats):
+        for process in processes:
+            if process.about is not None:
+                process.measure()
+                # What was measured stays, whatever happens to what follows.
+                report = described(args, processes)
+                workload.write(report, args.out)
+    for batch, found in report.get("batches", {}).items():
+        rates = found["tokens_per_second"]
+        for name, rate in rates.items():
+            mfu = f", MFU {100 * found['mfu'][name]:.1f} %" if "mfu" in found else ""
+            ratio = rate / next(iter(rates.values()))
+            print(f"{batch} sentences: {name}: {rate:,.0f} tokens/s, {ratio:.2f}{mfu}")
+    failed = [f"{p.name} at {p.batch}" for p in processes if p.about is None]
     if failed:
         sys.exit(f"error: failed: {', '.join(failed)}")
 

@@ -15,8 +15,10 @@ TRAINING = {
     "device": "an abacus",
     "model": "e5-small",
     "dtype": "float32",
-    "batch": 32,
-    "tokens_per_second": {"sparsejax dense": 200.0, "sparsejax magnitude": 100.0},
+    "batches": {
+        "32": {"tokens_per_second": {"sparsejax dense": 200.0, "sparsejax magnitude": 100.0}},
+        "256": {"tokens_per_second": {"sparsejax dense": 900.0, "sparsejax magnitude": 900.0}},
+    },
 }
 EVALUATION = {
     "device": "an abacus",
@@ -64,6 +66,7 @@ def test_report(shared: Path, tmp_path: Path) -> None:
         ),
         ({"small_runs": {"model": "quick"}}, "small runs of quick, but training of e5-small"),
         ({"training": {"device": "a slide rule"}}, "the files are of several devices"),
+        ({"training": {"batches": {}}}, "32 sentences a step were not measured"),
         ({"small_runs": {"seconds_beside_steps": None}}, "every run compiled something"),
     ],
 )
