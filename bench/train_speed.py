@@ -242,7 +242,7 @@ SIDES: dict[str, Callable[[argparse.Namespace], Training]] = {
 
 
 class Process:
-    """A side at a number of sentences a step; `about` is None before it is ready, or if it fails."""
+    """A side at a number of sentences a step; `about` is None until it is ready, or if it fails."""
 
     def __init__(self, name: str, batch: int, flags: list[str]) -> None:
         self.name, self.batch = name, batch

@@ -19,7 +19,14 @@ def gelu(x: jax.Array) -> jax.Array:
 
     Reference: Hendrycks and Gimpel 2016, "Gaussian Error Linear Units", section 2.
     """
-    return nn.gelu(x, approximate=False)
+    # As PyTorch has it. Flax has erfc, with more digits far below 0, which takes twice as long.
+    wide = x.astype(jnp.float32)
+    return (wide * _below(wide)).astype(x.dtype)
+
+
+def _below(x: jax.Array) -> jax.Array:
+    """The normal distribution's share below x; digits of less than 1e-6 are lost."""
+    return 0.5 * (1 + jax.lax.erf(x * math.sqrt(0.5)))
 
 
 def _forward(x: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -28,11 +35,8 @@ def _forward(x: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 def _backward(x: jax.Array, gradient: jax.Array) -> tuple[jax.Array]:
     wide = x.astype(jnp.float32)
-    # Not erfc, whose digits below -5 would take a third more memory for a step on a CPU; what is
-    # lost there is less than 1e-6.
-    below = 0.5 * (1 + jax.lax.erf(wide * math.sqrt(0.5)))
     density = jnp.exp(-0.5 * wide**2) / math.sqrt(2 * math.pi)
-    return ((gradient * (below + wide * density)).astype(x.dtype),)
+    return ((gradient * (_below(wide) + wide * density)).astype(x.dtype),)
 
 
 gelu.defvjp(_forward, _backward)
