@@ -44,12 +44,11 @@ def train_speed(report: Report) -> str:
         rates, mfu = found["tokens_per_second"], found.get("mfu")
         for name, rate in rates.items():
             runs = found["repeats"][name]
-            step = statistics.median(run["ms_per_step"] for run in runs)
+            # Some reports are what was printed, which steps are not.
+            steps = [run["ms_per_step"] for run in runs if "ms_per_step" in run]
+            step = f"{statistics.median(steps):,.{1 if steps[0] < 100 else 0}f}" if steps else ""
             cells = [f"{rate:,.0f}", span([run["tokens_per_second"] for run in runs])]
-            cells += [
-                f"{step:,.{1 if step < 100 else 0}f}",
-                f"{rate / next(iter(rates.values())):.2f}",
-            ]
+            cells += [step, f"{rate / next(iter(rates.values())):.2f}"]
             rows.append([batch] * several + [name, *cells])
             rows[-1] += [f"{100 * mfu[name]:.1f} %"] if mfu else []
     head = ["sentences a step"] * several
