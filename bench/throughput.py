@@ -20,22 +20,26 @@ from typing import Any
 import workload
 
 from sparsejax import command_line
+from sparsejax.config import Config
 
 
-def measure(job: Any, step: Any, state: Any, rows: int, seconds: float) -> tuple[float, Any]:
+def measure(
+    config: Config, job: Any, step: Any, state: Any, rows: int, seconds: float
+) -> tuple[float, Any]:
     """Tokens per second with so many rows per step, and the state afterwards."""
     import jax
     import numpy as np
 
     from sparsejax.data import mixing, packing
-    from sparsejax.runtime import parallel
+    from sparsejax.runtime import parallel, pruning
     from sparsejax.runtime.calls import calls
 
     pieces = np.count_nonzero(job.packed.segments, axis=1)
     size = parallel.padded(rows, job.mesh)
     numbers = packing.batches(rows, mixing.concatenation(len(pieces), 10**6, 0))
     tokens, began, before = 0, 0.0, None
-    for i, (chosen, count) in enumerate(calls(numbers, size, 0)):
+    done, due = int(state.step), pruning.due(config.prune, job.total)
+    for i, (chosen, count) in enumerate(calls(numbers, size, done, due=due)):
         batches = parallel.batches(job.packed, chosen, job.mesh)
         times = parallel.place(np.int32(count), parallel.whole(job.mesh))
         state, metrics = parallel.in_turn(step(state, batches, times, job.numbers))
@@ -77,7 +81,7 @@ def main() -> None:
             rates: list[float] = []
             with guards.memory(f"a step of {rows} rows", "leave it out of --rows"):
                 for _ in range(args.repeats):
-                    rate, state = measure(job, step, state, rows, args.seconds)
+                    rate, state = measure(config, job, step, state, rows, args.seconds)
                     rates.append(rate)
             found.append({"rows": rows, "tokens_per_second": statistics.median(rates)})
             found[-1]["repeats"] = rates

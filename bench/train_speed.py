@@ -12,11 +12,12 @@ step, the same precision, dropout as in its config, AdamW, gradients clipped at 
 - pytorch, best: sentences of like lengths together, all of them tokenised and on the device before
   the clock starts, the model compiled with dynamic shapes, and the rest as above.
 - sparsejax dense, magnitude, movement: the training step of `sparsejax.train` on packed rows,
-  several steps a call. Masks change on every tenth step.
+  several steps a call. Masks change on every tenth step, or after --interval of them.
 
 Each side has a process of its own for each number of sentences a step. All of them start at once,
 compile and make their first steps; then they are timed in turn, several times, while the others
-wait. A rate is the median over the repeats. A useful token is a piece that is not padding, special
+wait. The first turns do not count, until a side is no faster than in the one before. A rate is the
+median over the repeats. A useful token is a piece that is not padding, special
 pieces included. On an accelerator of a known kind the report has MFU: 6 operations for each useful
 token and weight of a matrix, over time and over the data sheet's peak. Needs torch.
 """
@@ -38,7 +39,9 @@ import workload
 
 LANGUAGES = ("en", "de", "ru", "ar", "sw")
 LENGTH = 128
+TOTAL = 10_000  # steps of the schedules
 WARMUP = 11  # steps before the clock starts
+SETTLED, MOST = 1.1, 5  # a side that is not this much faster than before is; turns to wait for it
 GROUPS = 50  # batches whose sentences are sorted by length together, as in transformers' Trainer
 
 Found = dict[str, Any]
@@ -58,7 +61,16 @@ def sparsejax_side(method: str, args: argparse.Namespace) -> Training:
 
     from sparsejax.config import Config, ModelConfig, PruneConfig, TrainConfig
     from sparsejax.data import mixing, packing, tokenization
-    from sparsejax.runtime import calls, chips, host_memory, optimization, parallel, setup, steps
+    from sparsejax.runtime import (
+        calls,
+        chips,
+        host_memory,
+        optimization,
+        parallel,
+        pruning,
+        setup,
+        steps,
+    )
 
     if jax.default_backend() == "cpu":
         host_memory.keep_freed_memory()
@@ -70,26 +82,28 @@ def sparsejax_side(method: str, args: argparse.Namespace) -> Training:
     order = np.random.default_rng(0).permutation(len(encoded.lengths))
     packed = packing.pack(encoded, LENGTH, tokenizer.pad_token_id, order)
     size = packing.rows_per_step(packed, len(encoded.words), args.batch)
-    pruning = PruneConfig(method=method, sparsity=0.9, begin=0.0, end=1.0, interval=10)
     config = Config(
-        model=ModelConfig(dtype=args.dtype), train=TrainConfig(learning_rate=1e-4), prune=pruning
+        model=ModelConfig(dtype=args.dtype),
+        train=TrainConfig(learning_rate=1e-4),
+        prune=PruneConfig(method=method, sparsity=0.9, begin=0.0, end=1.0, interval=args.interval),
     )
     mesh = parallel.make_mesh()
     size = parallel.padded(size, mesh)
     program = optimization.program(config, shape, mesh)
-    numbers = optimization.numbers(config, 10_000, mesh)
+    numbers = optimization.numbers(config, TOTAL, mesh)
     state = setup.start(program, numbers, workload.parameters(args.shared, args.model, shape), None)
     matrices = chips.matrix_flops(state.params, 1, training=True)
     attention = chips.attention_flops(shape, LENGTH, 1, training=True)
     shardings = jax.tree.map(lambda leaf: leaf.sharding, state), parallel.whole(mesh)
     step = steps.make_train_steps(program, shardings)
     pieces = np.count_nonzero(packed.segments, axis=1)
+    due = pruning.due(config.prune, TOTAL)
     orders = packing.batches(size, mixing.concatenation(len(pieces), 10**6, 0))
 
     def made() -> Iterator[tuple[int, int]]:
         nonlocal state
         before = None
-        for chosen, count in calls.calls(orders, size, 0):
+        for chosen, count in calls.calls(orders, size, 0, due=due):
             # The device has the next call before the last one is waited for.
             batches = parallel.batches(packed, chosen, mesh)
             times = parallel.place(np.int32(count), parallel.whole(mesh))
@@ -265,14 +279,24 @@ class Process:
             self.about = None
         return found
 
-    def measure(self) -> None:
+    def measure(self, note: str = "") -> Found | None:
+        """One turn, which it shows; None where it failed."""
         assert self.process.stdin is not None
         self.process.stdin.write("\n")
         self.process.stdin.flush()
         if (found := self.read()) is not None:
-            self.runs.append(found)
             rate = f"{found['tokens_per_second']:,.0f} tokens/s"
-            print(f"{self.batch} sentences: {self.name}: {rate}", flush=True)
+            print(f"{self.batch} sentences: {self.name}: {rate}{note}", flush=True)
+        return found
+
+    def settle(self) -> None:
+        """PyTorch compiles for shapes as they come, and threads of it go on for a while."""
+        last = 0.0
+        for _ in range(MOST):
+            found = self.measure(", not counted")
+            if found is None or found["tokens_per_second"] <= SETTLED * last:
+                return
+            last = found["tokens_per_second"]
 
 
 def summary(processes: list[Process]) -> Found:
@@ -309,7 +333,7 @@ def refuse_mixed(processes: list[Process]) -> None:
 
 def described(args: argparse.Namespace, processes: list[Process]) -> Found:
     """The report of what has been measured."""
-    settings = {name: getattr(args, name) for name in ("model", "dtype", "sentences")}
+    settings = {name: getattr(args, name) for name in ("model", "dtype", "sentences", "interval")}
     found = {}
     for batch in args.batches:
         own = [process for process in processes if process.batch == batch]
@@ -327,6 +351,7 @@ def main() -> None:
     )
     parser.add_argument("--sentences", type=int, default=400, help="of each language")
     parser.add_argument("--sides", nargs="+", choices=list(SIDES), default=list(SIDES))
+    parser.add_argument("--interval", type=int, default=10, help="steps between updates of masks")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=30, help="timed, per side and repeat")
     parser.add_argument("--side", choices=list(SIDES), help=argparse.SUPPRESS)
@@ -353,10 +378,13 @@ def run(args: argparse.Namespace, processes: list[Process]) -> None:
     refuse_mixed(processes)
     print(f"ready after {time.perf_counter() - began:.0f} s", flush=True)
     report: Found = {}
+    for process in processes:
+        if process.about is not None:
+            process.settle()
     for _ in range(args.repeats):
         for process in processes:
-            if process.about is not None:
-                process.measure()
+            if process.about is not None and (found := process.measure()):
+                process.runs.append(found)
                 # What was measured stays, whatever happens to what follows.
                 report = described(args, processes)
                 workload.write(report, args.out)

@@ -160,7 +160,7 @@ def fit(
     import numpy as np
 
     from sparsejax.data import packing
-    from sparsejax.runtime import guards, metrics, parallel, processes, steps
+    from sparsejax.runtime import guards, metrics, parallel, processes, pruning, steps
     from sparsejax.runtime.calls import calls
     from sparsejax.runtime.checkpoint import About
 
@@ -186,6 +186,7 @@ def fit(
     )
     pieces = np.count_nonzero(job.packed.segments, axis=1)
     every = config.train.log_every, config.checkpoint.every
+    due = pruning.due(config.prune, job.total)
     with ExitStack() as stack, log.progress(job.total, done) as show:
         sinks: list[metrics.Sink] = []
         if processes.is_first():
@@ -194,7 +195,7 @@ def fit(
         try:
             with stop.after_the_step(), memory():
                 numbers, values = packing.batches(job.rows, job.orders(), skip=done), None
-                for chosen, count in calls(numbers, job.padded_rows, done, *every):
+                for chosen, count in calls(numbers, job.padded_rows, done, *every, due=due):
                     batches = parallel.batches(job.packed, chosen, job.mesh)
                     times = parallel.place(np.int32(count), parallel.whole(job.mesh))
                     before, found = values, train_steps(state, batches, times, job.numbers)

@@ -42,6 +42,7 @@ from sparsejax.prune.targets import (
     path,
     resolve,
 )
+from sparsejax.prune.transforms import PruningTransformation, last_of_chain
 
 __all__ = [
     "ALL_KERNELS",
@@ -55,6 +56,7 @@ __all__ = [
     "Masks",
     "NofM",
     "Overlap",
+    "PruningTransformation",
     "Rules",
     "Schedule",
     "Target",
@@ -66,6 +68,7 @@ __all__ = [
     "effective_params",
     "fixed_masks",
     "is_pruning",
+    "last_of_chain",
     "latent_magnitude",
     "magnitude",
     "mask_overlap",

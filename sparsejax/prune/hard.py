@@ -8,16 +8,18 @@ import jax.numpy as jnp
 import optax
 
 from sparsejax.prune import patterns
-from sparsejax.prune.selection import Selection
+from sparsejax.prune.selection import Leaf, Selection
 from sparsejax.prune.states import (
     HardState,
     Masks,
+    apply_masks,
     check_masks,
     is_traced,
     like,
     refuse_nan,
 )
 from sparsejax.prune.targets import by_path, path
+from sparsejax.prune.transforms import PruningTransformation
 
 
 def hard(
@@ -25,7 +27,7 @@ def hard(
     selection: Selection,
     score: Callable[[str, patterns.Pattern, jax.Array], jax.Array],
     masks: Masks | None = None,
-) -> optax.GradientTransformation:
+) -> PruningTransformation:
     """A transform that prunes the lowest scores of the weights the optimizer is about to produce.
 
     Args:
@@ -40,7 +42,33 @@ def hard(
         kept = selection.start_masks(leaves, params, masks)
         return HardState(jnp.zeros([], jnp.int32), like(params, kept))
 
-    def update_fn(updates: Any, state: HardState, params: Any = None) -> tuple[Any, HardState]:
+    def is_due(step: Any) -> jax.Array:
+        return selection.schedule.is_due(step) & (step <= selection.schedule.end)
+
+    def ranked(
+        step: jax.Array,
+        weights: dict[str, jax.Array],
+        before: dict[str, jax.Array],
+        leaves: dict[str, Leaf],
+    ) -> dict[str, jax.Array]:
+        scores = {}
+        for name, w in weights.items():
+            pattern = leaves[name].pattern
+            # What is pruned ranks below a kept zero, and stays pruned even if sparsity falls.
+            kept = patterns.any_in_unit(pattern, before[name])
+            scores[name] = jnp.where(kept, score(name, pattern, w), -jnp.inf)
+        selected = selection.select(leaves, step, scores)
+        return {name: before[name] & selected[name] for name in leaves}
+
+    def update_fn(
+        updates: Any,
+        state: HardState,
+        params: Any = None,
+        *,
+        masks_rest: bool = False,
+        **extra_args: Any,
+    ) -> tuple[Any, HardState]:
+        del extra_args
         if params is None:
             raise ValueError(f"{method} needs params: call update(updates, state, params)")
         step = optax.safe_increment(state.step)
@@ -51,30 +79,40 @@ def hard(
         leaves = selection.leaves(params)
         before, weights = by_path(state.masks), by_path(params)
         _refuse_leaks(method, state.step, before, weights)
+        if masks_rest:
+            return project(updates, params, before), HardState(step, state.masks)
         weights = {name: weights[name] for name in leaves}
         changes = by_path(updates)
-        due = selection.schedule.is_due(state.step) & (state.step <= selection.schedule.end)
+        due = is_due(state.step)
 
         def produced() -> dict[str, jax.Array]:
             return {name: (w + changes[name]).astype(w.dtype) for name, w in weights.items()}
 
         if not is_traced(due, updates, params) and due:
             refuse_nan({name: jnp.where(before[name], w, 0) for name, w in produced().items()})
-
-        def prune() -> dict[str, jax.Array]:
-            scores = {}
-            for name, w in produced().items():
-                pattern = leaves[name].pattern
-                # What is pruned ranks below a kept zero, and stays pruned even if sparsity falls.
-                kept = patterns.any_in_unit(pattern, before[name])
-                scores[name] = jnp.where(kept, score(name, pattern, w), -jnp.inf)
-            selected = selection.select(leaves, state.step, scores)
-            return {name: before[name] & selected[name] for name in leaves}
-
-        after = jax.lax.cond(due, prune, lambda: {name: before[name] for name in leaves})
+        after = jax.lax.cond(
+            due,
+            lambda: ranked(state.step, produced(), before, leaves),
+            lambda: {name: before[name] for name in leaves},
+        )
         return project(updates, params, after), HardState(step, like(params, after))
 
-    return optax.GradientTransformation(init_fn, update_fn)
+    def refresh(params: Any, state: HardState, allowed: Any = True) -> tuple[Any, HardState]:
+        if masks is None and selection.is_dense():
+            return params, state
+        leaves, before, weights = selection.leaves(params), by_path(state.masks), by_path(params)
+        weights = {name: weights[name] for name in leaves}
+        due = is_due(state.step - 1) & allowed
+        if not is_traced(due, params) and due:
+            refuse_nan({name: jnp.where(before[name], w, 0) for name, w in weights.items()})
+        after = jax.lax.cond(
+            due,
+            lambda: ranked(state.step - 1, weights, before, leaves),
+            lambda: {name: before[name] for name in leaves},
+        )
+        return apply_masks(params, after), HardState(state.step, like(params, after))
+
+    return PruningTransformation(init_fn, update_fn, refresh)
 
 
 def fixed_masks(masks: Masks) -> optax.GradientTransformation:

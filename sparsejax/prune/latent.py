@@ -11,6 +11,7 @@ from sparsejax.prune import patterns
 from sparsejax.prune.selection import Leaf, Selection
 from sparsejax.prune.states import LatentState, Masks, is_traced, like, refuse_nan
 from sparsejax.prune.targets import by_path, path
+from sparsejax.prune.transforms import PruningTransformation
 
 Arrays = dict[str, jax.Array]
 
@@ -25,7 +26,7 @@ def latent(
     straight_through: bool = False,
     penalty: Callable[[jax.Array, Arrays], Arrays] | None = None,
     masks: Masks | None = None,
-) -> optax.GradientTransformationExtraArgs:
+) -> PruningTransformation:
     """A complete optimizer of weights and, with a ``score_optimizer``, of scores.
 
     With g the gradient at ``W * M``, ``dS = g * W`` summed over each unit of the pattern, and
@@ -59,7 +60,12 @@ def latent(
         )
 
     def update_fn(
-        updates: Any, state: LatentState, params: Any = None, **extra_args: Any
+        updates: Any,
+        state: LatentState,
+        params: Any = None,
+        *,
+        masks_rest: bool = False,
+        **extra_args: Any,
     ) -> tuple[Any, LatentState]:
         if params is None:
             raise ValueError(f"{method} needs params: call update(grads, state, params)")
@@ -100,6 +106,11 @@ def latent(
                 optax.apply_updates(scores, score_changes),
             )
 
+        def after(masks: Any) -> tuple[Any, LatentState]:
+            return changes, LatentState(step, masks, scores, optimizer_state, score_state)
+
+        if masks_rest:
+            return after(state.masks)
         due = selection.schedule.is_due(state.step)
 
         def produced() -> Arrays:
@@ -109,14 +120,31 @@ def latent(
         if not is_traced(due, updates, params) and due:
             refuse_nan(produced())
             refuse_nan({f"the scores of {name}": s for name, s in by_path(scores).items()})
-        after = jax.lax.cond(
+        ranked = jax.lax.cond(
             due,
             lambda: rank(state.step, by_path(scores), produced(), leaves),
             lambda: {name: before[name] for name in leaves},
         )
-        return changes, LatentState(step, like(params, after), scores, optimizer_state, score_state)
+        return after(like(params, ranked))
 
-    return optax.GradientTransformationExtraArgs(init_fn, update_fn)
+    def refresh(params: Any, state: LatentState, allowed: Any = True) -> tuple[Any, LatentState]:
+        if masks is None and selection.is_dense():
+            return params, state
+        leaves, before = selection.leaves(params), by_path(state.masks)
+        weights = {name: by_path(params)[name] for name in leaves}
+        scores = by_path(state.scores)
+        due = selection.schedule.is_due(state.step - 1) & allowed
+        if not is_traced(due, params) and due:
+            refuse_nan(weights)
+            refuse_nan({f"the scores of {name}": s for name, s in scores.items()})
+        ranked = jax.lax.cond(
+            due,
+            lambda: rank(state.step - 1, scores, weights, leaves),
+            lambda: {name: before[name] for name in leaves},
+        )
+        return params, state._replace(masks=like(params, ranked))
+
+    return PruningTransformation(init_fn, update_fn, refresh)
 
 
 def _score_gradient(pattern: patterns.Pattern, grad: jax.Array, weights: jax.Array) -> jax.Array:

@@ -13,6 +13,7 @@ from sparsejax.prune.schedules import Schedule
 from sparsejax.prune.selection import Scope, Selection
 from sparsejax.prune.states import Masks
 from sparsejax.prune.targets import Rules
+from sparsejax.prune.transforms import PruningTransformation
 
 
 def magnitude(
@@ -22,7 +23,7 @@ def magnitude(
     scope: Scope = "tensor",
     pattern: patterns.Pattern = None,
     masks: Masks | None = None,
-) -> optax.GradientTransformation:
+) -> PruningTransformation:
     """Sets the smallest weights of each target to zero, more of them as training goes on.
 
     On each step that is due the weights that the optimizer is about to produce are ranked by
@@ -57,7 +58,8 @@ def magnitude(
         the schedule counts it as pruned.
 
     Returns:
-      A :class:`optax.GradientTransformation` with state :class:`sparsejax.prune.HardState`.
+      A :class:`sparsejax.prune.PruningTransformation` with state
+      :class:`sparsejax.prune.HardState`.
 
     Raises:
       ValueError: from ``init`` if rules, pattern or masks do not fit the parameters; from
@@ -85,7 +87,7 @@ def latent_magnitude(
     *,
     scope: Scope = "tensor",
     pattern: patterns.Pattern = None,
-) -> optax.GradientTransformationExtraArgs:
+) -> PruningTransformation:
     """Magnitude pruning whose pruned weights keep their values, are trained on, and may come back.
 
     The forward pass uses ``W * M`` (:func:`sparsejax.prune.effective_params`), and the gradient

@@ -39,6 +39,23 @@ def top_k_mask(scores: jax.Array, k: jax.typing.ArrayLike) -> jax.Array:
 
 
 @jax.jit
+def top_k_of_each(scores: jax.Array, k: jax.Array) -> jax.Array:
+    """Marks the largest entries of several arrays of one shape, each ranked by itself.
+
+    As :func:`top_k_mask` of one after the other, but a pass counts in all of them: an accelerator
+    would spend more time on starting its kernels than on what these do.
+
+    Args:
+      scores: floats [arrays, ...].
+      k: int32 [arrays], how many to mark in each.
+
+    Returns:
+      A boolean array of the shape of ``scores``.
+    """
+    return _top_k([ordered_bits(scores)], k)[0]
+
+
+@jax.jit
 def top_k_masks(scores: Sequence[jax.Array], k: jax.typing.ArrayLike) -> list[jax.Array]:
     """Marks exactly the ``k`` largest entries of several arrays together.
 
@@ -99,8 +116,17 @@ def kth_largest(values: Sequence[jax.Array], k: jax.typing.ArrayLike) -> jax.Arr
 
     It is the largest t with ``sum(values >= t) >= k``: the largest integer there is if ``k <= 0``,
     the least if ``k`` is above the size. No entry may be the least integer of the type.
+
+    Args:
+      values: the arrays.
+      k: a scalar, or an array: then the first axes of ``values`` are those of ``k``, and what is
+        ranked are the entries along the others.
+
+    Returns:
+      Integers of the shape of ``k``.
     """
-    size = sum(x.size for x in values)
+    k = jnp.asarray(k)
+    size = sum(_size(x, k.ndim) for x in values)
     if size > np.iinfo(jnp.int32).max:
         raise ValueError(f"cannot rank {size} entries: int32 counts them")
     dtype, width = values[0].dtype, np.iinfo(values[0].dtype).bits
@@ -110,48 +136,62 @@ def kth_largest(values: Sequence[jax.Array], k: jax.typing.ArrayLike) -> jax.Arr
         # The least integer is 100..0, so xor sets a bit, and the sign bit in the right sense.
         shift = jnp.asarray(width - 2 - 2 * i, dtype)
         thresholds = [t ^ (jnp.asarray(d, dtype) << shift) for d in (1, 2, 3)]
-        counts = _count([[x >= threshold for threshold in thresholds] for x in values])
-        digit = sum((count >= k).astype(dtype) for count in counts)
+        conditions = [[x >= _beside(threshold, x) for threshold in thresholds] for x in values]
+        digit = sum((count >= k).astype(dtype) for count in _count(conditions, k.ndim))
         return t ^ (digit << shift)
 
-    least = jnp.asarray(np.iinfo(dtype).min, dtype)
+    least = jnp.full(k.shape, np.iinfo(dtype).min, dtype)
     result: jax.Array = lax.fori_loop(0, width // 2, fix_digit, least)
     return result
 
 
 def _top_k(bits: Sequence[jax.Array], k: jax.typing.ArrayLike) -> list[jax.Array]:
+    """Masks of the arrays; with an array ``k`` as in :func:`kth_largest`."""
+    k = jnp.asarray(k, jnp.int32)
     threshold = kth_largest(bits, k)
-    above, tied = [x > threshold for x in bits], [x == threshold for x in bits]
-    n_above, n_tied = _count(list(zip(above, tied, strict=True)))
-    n_wanted = jnp.asarray(k, jnp.int32) - n_above
+    above = [x > _beside(threshold, x) for x in bits]
+    tied = [x == _beside(threshold, x) for x in bits]
+    n_above, n_tied = _count(list(zip(above, tied, strict=True)), k.ndim)
+    n_wanted = k - n_above
 
     def first_tied() -> list[jax.Array]:
-        ranks, last = [], sum(x.size for x in bits) - 1
+        ranks, last = [], sum(_size(x, k.ndim) for x in bits) - 1
         for x in tied:
-            ranks.append(jnp.where(x, last - _flat_index(x.shape), -1))
-            last -= x.size
+            index = _flat_index(x.shape[k.ndim :])
+            ranks.append(jnp.where(x, last - index, -1))
+            last -= index.size
         threshold = kth_largest(ranks, n_wanted)
-        return [rank >= threshold for rank in ranks]
+        return [rank >= _beside(threshold, rank) for rank in ranks]
 
     # Almost always all entries tied at the threshold are wanted: then nothing is left to rank.
-    chosen = lax.cond(n_tied > n_wanted, first_tied, lambda: tied)
+    chosen = lax.cond(jnp.any(n_tied > n_wanted), first_tied, lambda: tied)
     return [a | c for a, c in zip(above, chosen, strict=True)]
 
 
-def _count(conditions: Sequence[Sequence[jax.Array]]) -> list[jax.Array]:
+def _count(conditions: Sequence[Sequence[jax.Array]], batched: int) -> list[jax.Array]:
     """For each condition, how many entries of all arrays hold: one pass over each array.
 
     Args:
       conditions: for each array the same number of boolean arrays of its shape.
+      batched: along how many of the first axes entries are counted apart.
     """
     totals = [jnp.int32(0)] * len(conditions[0])
     for of_array in conditions:
         ones = tuple(condition.astype(jnp.int32) for condition in of_array)
         zeros = tuple(jnp.int32(0) for _ in ones)
-        axes = tuple(range(ones[0].ndim))
+        axes = tuple(range(batched, ones[0].ndim))
         counts = lax.reduce(ones, zeros, lambda a, b: tuple(map(jnp.add, a, b)), axes)
         totals = [total + count for total, count in zip(totals, counts, strict=True)]
     return totals
+
+
+def _beside(thresholds: jax.Array, x: jax.Array) -> jax.Array:
+    """With as many axes as what they are compared with."""
+    return thresholds.reshape(thresholds.shape + (1,) * (x.ndim - thresholds.ndim))
+
+
+def _size(x: jax.Array, batched: int) -> int:
+    return math.prod(x.shape[batched:])
 
 
 def _flat_index(shape: tuple[int, ...]) -> jax.Array:

@@ -10,6 +10,7 @@ from sparsejax.prune.schedules import Number, Schedule, is_known
 from sparsejax.prune.selection import Leaf, Scope, Selection
 from sparsejax.prune.states import Masks
 from sparsejax.prune.targets import Rules, Target
+from sparsejax.prune.transforms import PruningTransformation
 
 
 def movement(
@@ -21,7 +22,7 @@ def movement(
     scope: Scope = "tensor",
     pattern: patterns.Pattern = None,
     masks: Masks | None = None,
-) -> optax.GradientTransformationExtraArgs:
+) -> PruningTransformation:
     """Keeps the weights that training moves away from zero: the top of learned scores.
 
     Every weight has a score, which starts at 0. The forward pass uses ``W * M``
@@ -95,7 +96,7 @@ def soft_movement(
     penalty: Number,
     pattern: patterns.Pattern = None,
     masks: Masks | None = None,
-) -> optax.GradientTransformationExtraArgs:
+) -> PruningTransformation:
     """Keeps the weights whose learned score is above a threshold, and presses scores down.
 
     As :func:`movement`, but ``M = sigmoid(S) > tau``, and the loss has the further term

@@ -3,7 +3,6 @@
 import zlib
 
 import jax
-import optax
 
 from sparsejax.prune import patterns
 from sparsejax.prune.hard import hard
@@ -11,6 +10,7 @@ from sparsejax.prune.schedules import Schedule
 from sparsejax.prune.selection import Scope, Selection
 from sparsejax.prune.states import Masks
 from sparsejax.prune.targets import Rules
+from sparsejax.prune.transforms import PruningTransformation
 
 
 def random(
@@ -21,7 +21,7 @@ def random(
     scope: Scope = "tensor",
     pattern: patterns.Pattern = None,
     masks: Masks | None = None,
-) -> optax.GradientTransformation:
+) -> PruningTransformation:
     """Sets random weights to zero, more of them as training goes on; else as ``magnitude``.
 
     Each weight (or block) has one random number for the whole run, so that each mask is part of
@@ -36,8 +36,8 @@ def random(
       masks: of a model that is pruned already, as in :func:`sparsejax.prune.magnitude`.
 
     Returns:
-      A :class:`optax.GradientTransformation` with state :class:`sparsejax.prune.HardState`; it must
-      be the last of the chain.
+      A :class:`sparsejax.prune.PruningTransformation` with state
+      :class:`sparsejax.prune.HardState`; it must be the last of the chain.
 
     Raises:
       ValueError: as :func:`sparsejax.prune.magnitude`.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -22,6 +23,15 @@ def schedule(config: PruneConfig, steps: int) -> prune.Schedule:
     begin, end = (min(round(x * steps), steps - 1) for x in (config.begin, config.end))
     final = config.threshold if config.method == "soft_movement" else config.sparsity
     return prune.cubic(final, begin, end, config.interval)
+
+
+def due(config: PruneConfig, steps: int) -> Callable[[int], bool]:
+    """Step, counted from 0 -> whether its update may change masks."""
+    if config.method in ("none", "fixed"):
+        return lambda step: False
+    when = schedule(config, steps)
+    begin, end, interval = int(when.begin), int(when.end), int(when.interval)
+    return lambda step: step == end or (step >= begin and (step - begin) % interval == 0)
 
 
 def final_step(config: PruneConfig, steps: int) -> int:
@@ -103,9 +113,10 @@ def optimizer(
     what = targets(config, model)
     common: dict[str, Any] = {"scope": config.scope, "pattern": pattern(config)}
     if config.method == "magnitude":
-        return optax.chain(weights, prune.magnitude(when, what, masks=masks, **common))
+        return prune.last_of_chain(weights, prune.magnitude(when, what, masks=masks, **common))
     if config.method == "random":
-        return optax.chain(weights, prune.random(when, what, key=key, masks=masks, **common))
+        pruned = prune.random(when, what, key=key, masks=masks, **common)
+        return prune.last_of_chain(weights, pruned)
     if config.method == "latent_magnitude":
         return prune.latent_magnitude(weights, when, what, **common)
     if config.method == "movement":

@@ -127,14 +127,14 @@ def make_train_step(
     """
     if masks is None:
         return _shared_train_step(program, *_hashable(shardings))
-    step = partial(_step, program, masks)
+    step = partial(_one, program, masks)
     return jax.jit(step, donate_argnums=0, out_shardings=shardings)
 
 
 @functools.cache
 def _shared_train_step(program: Program, leaves: tuple[Any, ...], structure: Any) -> TrainStep:
     shardings = jax.tree.unflatten(structure, leaves)
-    return jax.jit(partial(_step, program, None), donate_argnums=0, out_shardings=shardings)
+    return jax.jit(partial(_one, program, None), donate_argnums=0, out_shardings=shardings)
 
 
 TrainSteps = Callable[[TrainState, Batch, Any, Numbers], tuple[TrainState, dict[str, jax.Array]]]
@@ -146,6 +146,9 @@ def make_train_steps(
     """As `make_train_step`, for several steps.
 
     How many of the batches there is a step for is an argument of the program: it is compiled once.
+    Masks are brought up to date after the last of the steps, if they are due there. They must not
+    be due before, see `calls`: a condition on every step is what `prune.PruningTransformation`
+    spares.
 
     Returns:
       (state, batches [most steps, rows, length], steps int32, numbers) -> (next state, what
@@ -176,10 +179,31 @@ def _steps(
 
     zero = jnp.float32(0)
     nothing = {"loss": zero, "grad_norm": zero, "nonfinite": state.nonfinite}
-    found: tuple[TrainState, dict[str, jax.Array]] = jax.lax.fori_loop(
-        0, count, one, (state, nothing)
-    )
-    return found
+    made, metrics = jax.lax.fori_loop(0, count, one, (state, nothing))
+    return _pruned(program, masks, made, numbers), metrics
+
+
+def _one(
+    program: Program,
+    masks: prune.Masks | None,
+    state: TrainState,
+    batch: Batch,
+    numbers: Numbers,
+) -> tuple[TrainState, dict[str, jax.Array]]:
+    made, metrics = _step(program, masks, state, batch, numbers)
+    return _pruned(program, masks, made, numbers), metrics
+
+
+def _pruned(
+    program: Program, masks: prune.Masks | None, state: TrainState, numbers: Numbers
+) -> TrainState:
+    """With masks as the schedule has them after the last step, if they were due there."""
+    tx = optimizer(program, numbers, masks)
+    if not isinstance(tx, prune.PruningTransformation):
+        return state
+    finite = True if program.nonfinite == "skip" else state.nonfinite == 0
+    params, opt_state = tx.refresh(state.params, state.opt_state, finite)
+    return state._replace(params=params, opt_state=opt_state)
 
 
 def _step(
@@ -198,7 +222,9 @@ def _step(
     tx = optimizer(program, numbers, masks)
     # Finite, as the gradient is now, or clipping would make numbers of it that are not.
     known = None if pruning.masks_gradient(program.pruning) else jnp.where(good, norm, 0)
-    updates, opt_state = tx.update(grads, state.opt_state, state.params, grad_norm=known)
+    updates, opt_state = tx.update(
+        grads, state.opt_state, state.params, grad_norm=known, masks_rest=True
+    )
     next_step = state.step + 1
     if program.nonfinite == "stop":
         updates = jax.tree.map(lambda u: jnp.where(good, u, 0), updates)

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from sparsejax import prune
-from sparsejax.prune.masks import kth_largest, n_of_m_mask, ordered_bits
+from sparsejax.prune.masks import kth_largest, n_of_m_mask, ordered_bits, top_k_of_each
 
 DTYPES = {"float32": np.uint32, "bfloat16": np.uint16, "float16": np.uint16}
 # Few, as every shape is compiled once.
@@ -192,6 +192,14 @@ def test_vmap_over_scores_and_k() -> None:
     masks = jax.vmap(prune.top_k_mask)(scores, ks)
     want = [reference(row, k) for row, k in zip(scores, ks, strict=True)]
     np.testing.assert_array_equal(masks, want)
+
+
+def test_each_of_several_arrays_is_ranked_by_itself() -> None:
+    scores = np.random.default_rng(3).normal(size=(6, 4, 5)).astype(np.float32)
+    scores[2:] = np.round(scores[2:])  # with ties that go beyond k, and without
+    ks = np.array([0, 3, 7, 19, 20, 10])
+    want = [reference(row, k) for row, k in zip(scores, ks, strict=True)]
+    np.testing.assert_array_equal(top_k_of_each(jnp.asarray(scores), jnp.asarray(ks)), want)
 
 
 def test_kth_largest_is_an_entry() -> None:

@@ -14,7 +14,7 @@ from sparsejax.data import packing
 from sparsejax.data.packing import Packed
 from sparsejax.data.tokenization import IGNORE
 from sparsejax.models import bert
-from sparsejax.runtime import calls, optimization, parallel, setup, steps
+from sparsejax.runtime import calls, optimization, parallel, pruning, setup, steps
 
 SHAPE = bert.BertConfig(
     vocab_size=50,
@@ -40,9 +40,9 @@ def packed(rows: int, length: int, seed: int = 0) -> Packed:
     )
 
 
-def lengths(done: int, total: int, *every: int) -> list[int]:
+def lengths(done: int, total: int, *every: int, due: Any = lambda step: False) -> list[int]:
     batches = [np.array([n]) for n in range(done, total)]
-    found = list(calls.calls(batches, 2, done, *every))
+    found = list(calls.calls(batches, 2, done, *every, due=due))
     sent = [n for numbers, _ in found for n in numbers[:, 0].tolist() if n >= 0]
     assert sent == list(range(done, total))  # every step once, in order
     for numbers, count in found:
@@ -60,6 +60,11 @@ def test_calls_end_where_the_host_has_something_to_do() -> None:
     assert lengths(5, 5, 10) == []
 
 
+def test_calls_end_where_masks_are_due() -> None:
+    # Of steps counted from 0: the last of each call is the one that is due.
+    assert lengths(0, 20, 1000, due=lambda step: step in (4, 9, 17)) == [1, 4, 5, 8, 2]
+
+
 @pytest.mark.parametrize(
     ("method", "nonfinite"),
     [("none", "skip"), ("magnitude", "stop"), ("movement", "skip"), ("soft_movement", "stop")],
@@ -68,7 +73,7 @@ def test_steps_in_one_call_are_the_steps_one_by_one(method: Any, nonfinite: Any)
     """To the bit but for what the compiler rounds elsewhere; the last batch is a short one."""
     config = Config(
         train=TrainConfig(nonfinite=nonfinite, warmup=0.2),
-        prune=PruneConfig(method, sparsity=0.5, begin=0.0, end=1.0, interval=1),
+        prune=PruneConfig(method, sparsity=0.5, begin=0.0, end=1.0, interval=2),
     )
     mesh = parallel.make_mesh()
     program = optimization.program(config, SHAPE, mesh)
@@ -91,7 +96,7 @@ def test_steps_in_one_call_are_the_steps_one_by_one(method: Any, nonfinite: Any)
 
     many = steps.make_train_steps(program, shardings)
     together, begin = start(), 0
-    for rows, count in calls.calls(chosen, 3, 0, 4):
+    for rows, count in calls.calls(chosen, 3, 0, 4, due=pruning.due(config.prune, 7)):
         batches = parallel.batches(all_rows, rows, mesh)
         times = parallel.place(np.int32(count), parallel.whole(mesh))
         together, metrics = many(together, batches, times, numbers)

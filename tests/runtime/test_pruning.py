@@ -63,6 +63,16 @@ def trained(config: PruneConfig, params: bert.Params, masks: Any = None) -> tupl
     return params, state
 
 
+@pytest.mark.parametrize("method", ["magnitude", "movement"])
+def test_the_host_knows_when_masks_are_due(method: Any) -> None:
+    config = PruneConfig(method, begin=0.13, end=0.8, interval=7)
+    due, when = pruning.due(config, 100), pruning.schedule(config, 100)
+    found = [due(step) for step in range(100)]
+    assert found == np.asarray(when.is_due(np.arange(100))).tolist()
+    assert found[13] and found[80] and not found[14]
+    assert not any(map(pruning.due(PruneConfig("none"), 100), range(100)))
+
+
 @pytest.mark.parametrize("total", [1, 2, 10, 189, 1806])
 @pytest.mark.parametrize(("begin", "end"), [(0.0, 1.0), (0.1, 0.7), (1.0, 1.0), (0.5, 0.5)])
 def test_schedule_ends_within_the_run(total: int, begin: float, end: float) -> None:
