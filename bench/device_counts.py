@@ -107,7 +107,10 @@ def row(name: str, found: dict[str, Any]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--out", type=Path, required=True, help="JSON file")
-    parser.add_argument("--runs", type=Path, help="keep the runs there")
+    parser.add_argument("--runs", type=Path, help="keep the runs there, 0 and on")
+    parser.add_argument(
+        "--layouts", nargs="+", choices=list(LAYOUTS), default=list(LAYOUTS), metavar="NAME"
+    )
     parser.add_argument("train", nargs="*", help="flags of the training, after --")
     args = parser.parse_args()
     words = args.train or ["--train.epochs", "1"]
@@ -116,8 +119,8 @@ def main() -> None:
         root.mkdir(parents=True, exist_ok=True)
         found: dict[str, Any] = {}
         first = root / "0"
-        for i, (name, layout) in enumerate(LAYOUTS.items()):
-            train(root / str(i), words, *layout)
+        for i, name in enumerate(args.layouts):
+            train(root / str(i), words, *LAYOUTS[name])
             found[name] = compare(root / str(i), first)
             print(row(name, found[name]), flush=True)
     report = {

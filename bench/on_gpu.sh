@@ -3,8 +3,8 @@
 #
 #   bench/on_gpu.sh PART SHARED OUT
 #
-# PART   speed       fine-tuning and evaluation of mBERT's shapes in bfloat16 against PyTorch, pruning
-#                    included, and the time of the paper's grid: the figures of docs/benchmarks.md
+# PART   speed       fine-tuning of mBERT's shapes in bfloat16 against PyTorch, pruning included
+#        grid        evaluation, small runs, and with what `speed` left in OUT the paper's grid
 #        pruning     masks and updates by themselves
 #        throughput  the quickstart, and tokens per second by rows per step, in both precisions
 #        tests       the test suite
@@ -25,8 +25,8 @@ die() {
   exit 1
 }
 
-[[ $# -eq 3 && $1 =~ ^(speed|pruning|throughput|tests)$ ]] ||
-  die "usage: bench/on_gpu.sh speed|pruning|throughput|tests SHARED OUT"
+[[ $# -eq 3 && $1 =~ ^(speed|grid|pruning|throughput|tests)$ ]] ||
+  die "usage: bench/on_gpu.sh speed|grid|pruning|throughput|tests SHARED OUT"
 [[ -n ${ON_GPU_STARTED:-} ]] ||
   exec env ON_GPU_STARTED=1 timeout --signal TERM --kill-after 15 "${MINUTES:-9}m" \
     bash "$here/bench/on_gpu.sh" "$1" "$(realpath -m "$2")" "$(realpath -m "$3")"
@@ -64,6 +64,9 @@ case $part in
     # Random sentences that are padded to the longest would not fit on the device.
     measure train_2048 bench/train_speed.py "${training[@]}" --batches 2048 \
       --sides "pytorch, best" "sparsejax dense" --out "$out/train_2048.json"
+    ;;
+  grid)
+    [[ -f $out/train.json ]] || die "$out/train.json is not there: the part speed makes it"
     measure evaluate bench/evaluate_all.py --shared "$shared" --model "${MODEL:-mbert}" \
       --dtype "$dtype" --repeats 1 ${SENTENCES:+--sentences "$SENTENCES"} --out "$out/evaluate.json"
     measure small_runs bench/small_runs.py --shared "$shared" --model "${MODEL:-mbert}" \

@@ -13,21 +13,35 @@ import pytest
 from safetensors.numpy import load_file
 
 BENCH = Path(__file__).resolve().parents[1] / "bench/device_counts.py"
-LAYOUTS = 6
+DIVIDED, TOGETHER = "8 devices, parameters divided over 4", "2 processes of 2 devices"
+LAYOUTS = ["1 device", DIVIDED, TOGETHER]
+OTHERS = ["2 devices", "8 devices", "2 processes of 2 devices, parameters divided over 4"]
 SMALL = (
     "--data.languages en sw --data.train_sentences 300 --data.eval_sentences 40 "
     "--model.layers 1 --model.width 32 --model.heads 2 --model.intermediate 64 "
     "--model.vocabulary 500 --train.epochs 4 --prune.interval 5"
 )
 
+Runs = tuple[dict[str, Path], Any]
+
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
-    """The directories 0, 1, ... of the runs, and the report."""
-    root = tmp_path_factory.mktemp("layouts")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
+    return trained(tmp_path_factory.mktemp("layouts"), LAYOUTS)
+
+
+@pytest.fixture(scope="module")
+def other_runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
+    return trained(tmp_path_factory.mktemp("layouts"), ["1 device", *OTHERS])
+
+
+def trained(root: Path, layouts: list[str]) -> Runs:
+    """The directories of the runs, and the report."""
     line = [sys.executable, str(BENCH), "--out", str(root / "report.json"), "--runs", str(root)]
-    subprocess.run([*line, "--", *SMALL.split()], check=True, timeout=900)
-    return root, json.loads((root / "report.json").read_text())
+    line += ["--layouts", *layouts, "--", *SMALL.split()]
+    subprocess.run(line, check=True, timeout=900)
+    found = {name: root / str(i) for i, name in enumerate(layouts)}
+    return found, json.loads((root / "report.json").read_text())
 
 
 def rows(directory: Path) -> list[dict[str, Any]]:
@@ -35,10 +49,20 @@ def rows(directory: Path) -> list[dict[str, Any]]:
     return [row for row in found if row["kind"] == "scores"]
 
 
-@pytest.mark.parametrize("number", range(1, LAYOUTS))
-def test_the_same_result(runs: tuple[Path, Any], number: int) -> None:
-    root, _ = runs
-    first, other = root / "0", root / str(number)
+@pytest.mark.parametrize("layout", LAYOUTS[1:])
+def test_the_same_result(runs: Runs, layout: str) -> None:
+    same(*runs, layout)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("layout", OTHERS)
+def test_the_same_result_of_other_layouts(other_runs: Runs, layout: str) -> None:
+    same(*other_runs, layout)
+
+
+def same(directories: dict[str, Path], report: Any, layout: str) -> None:
+    assert set(report["layouts"]) == set(directories)
+    first, other = directories["1 device"], directories[layout]
     masks = load_file(first / "masks.safetensors")
     assert len(masks) == 6
     for name, mask in load_file(other / "masks.safetensors").items():
@@ -58,19 +82,21 @@ def test_the_same_result(runs: tuple[Path, Any], number: int) -> None:
             assert mine["calibration_error"] == pytest.approx(theirs["calibration_error"], abs=1e-5)
 
 
-def test_the_processes_did_learn_together(runs: tuple[Path, Any]) -> None:
+def test_the_processes_did_learn_together(runs: Runs) -> None:
     """Or equal results would prove little."""
-    root, report = runs
-    assert len(report["layouts"]) == LAYOUTS
+    directories, report = runs
     assert report["layouts"]["1 device"]["macro_f1"] > 0
-    metrics = [json.loads(line) for line in (root / "4/metrics.jsonl").read_text().splitlines()]
+    metrics = [
+        json.loads(line)
+        for line in (directories[TOGETHER] / "metrics.jsonl").read_text().splitlines()
+    ]
     assert metrics[-1]["loss"] < 0.8 * metrics[0]["loss"]
-    assert "4 devices (cpu) of 2 processes" in (root / "4/log.txt").read_text()
-    assert "parameters divided over 4" in (root / "3/log.txt").read_text()
-    assert [path.name for path in root.rglob(".*")] == []
+    assert "4 devices (cpu) of 2 processes" in (directories[TOGETHER] / "log.txt").read_text()
+    assert "parameters divided over 4" in (directories[DIVIDED] / "log.txt").read_text()
+    assert [path.name for root in directories.values() for path in root.rglob(".*")] == []
 
 
-def test_the_report_says_so(runs: tuple[Path, Any]) -> None:
+def test_the_report_says_so(runs: Runs) -> None:
     _, report = runs
     assert len({found["masks_sha256"] for found in report["layouts"].values()}) == 1
     for found in report["layouts"].values():

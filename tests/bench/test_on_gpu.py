@@ -36,6 +36,8 @@ class Machine:
         self.python.write_text(STAND_IN.format(python=sys.executable, here=str(path)))
         self.python.chmod(0o755)
         (path / "shared/data/panx").mkdir(parents=True)
+        (path / "out").mkdir()
+        (path / "out/train.json").touch()
         (path / "sees").write_text("gpu")
         (path / "fails").write_text("nothing")
 
@@ -65,7 +67,8 @@ def machine(tmp_path: Path) -> Machine:
 
 
 @pytest.mark.parametrize(
-    ("part", "calls"), [("speed", 6), ("pruning", 1), ("throughput", 8), ("tests", 1)]
+    ("part", "calls"),
+    [("speed", 3), ("grid", 3), ("pruning", 1), ("throughput", 8), ("tests", 1)],
 )
 def test_what_is_called_is_there(machine: Machine, part: str, calls: int) -> None:
     assert machine.run(part) == (0, "")
@@ -90,8 +93,8 @@ def test_the_sides_arrive_whole(machine: Machine) -> None:
 
 def test_one_that_fails_does_not_keep_others_from_being_measured(machine: Machine) -> None:
     (machine.path / "fails").write_text("evaluate_all")
-    status, error = machine.run("speed")
-    assert (status, len(machine.calls)) == (1, 6)
+    status, error = machine.run("grid")
+    assert (status, len(machine.calls)) == (1, 3)
     assert error == f"on_gpu.sh: failed: evaluate; see the logs in {machine.path}/out\n"
 
 
@@ -104,6 +107,13 @@ def test_mistakes(machine: Machine, part: str, sees: str, words: str) -> None:
     status, error = machine.run(part)
     assert (status, error.count("\n"), machine.calls) == (1, 1, [])
     assert words in error
+
+
+def test_the_grid_needs_the_rates(machine: Machine) -> None:
+    (machine.path / "out/train.json").unlink()
+    status, error = machine.run("grid")
+    assert (status, error.count("\n"), machine.calls) == (1, 1, [])
+    assert "out/train.json is not there: the part speed makes it" in error
 
 
 def test_the_cpu_has_to_be_allowed(machine: Machine) -> None:

@@ -13,15 +13,17 @@ import pytest
 BENCH = Path(__file__).resolve().parents[2] / "bench"
 
 
-def train_speed(shared: Path, out: Path, *flags: str) -> dict[str, Any]:
-    """The report of a short run, consistent in itself."""
+def train_speed(
+    shared: Path, out: Path, batches: list[str], sides: list[str]
+) -> dict[str, dict[str, float]]:
+    """Rates by batch and side of a short run, whose report is consistent in itself."""
     pytest.importorskip("torch")
     line = [sys.executable, str(BENCH / "train_speed.py"), "--shared", str(shared)]
-    line += ["--out", str(out), "--repeats", "1", "--seconds", "1", "--sentences", "100", *flags]
-    line += ["--batches", "8", "16"]  # 8: as many as fill a row
+    line += ["--out", str(out), "--repeats", "1", "--seconds", "0.5"]
+    line += ["--sentences", "100", "--batches", *batches, "--sides", *sides]
     subprocess.run(line, check=True, timeout=900)
     report: dict[str, Any] = json.loads(out.read_text())
-    assert set(report["batches"]) == {"8", "16"}
+    assert set(report["batches"]) == set(batches)
     mean = []
     for batch, found in report["batches"].items():
         rates = found["tokens_per_second"]
@@ -33,22 +35,20 @@ def train_speed(shared: Path, out: Path, *flags: str) -> dict[str, Any]:
             mean.append(rate * run["ms_per_step"] / 1e3 / int(batch))
     # The same sentences on average.
     assert all(0.5 * mean[0] < tokens < 2 * mean[0] for tokens in mean)
-    return report
+    return {batch: found["tokens_per_second"] for batch, found in report["batches"].items()}
 
 
 def test_train_speed(shared: Path, tmp_path: Path) -> None:
     sides = ["hugging face", "sparsejax dense"]
-    report = train_speed(shared, tmp_path / "speed.json", "--sides", *sides)
-    # 1.8 times where the machine is not busy; other tests run at the same time.
-    rates = report["batches"]["16"]["tokens_per_second"]
+    rates = train_speed(shared, tmp_path / "speed.json", ["8"], sides)["8"]  # they fill a row
+    # 1.3 times where the machine is not busy, and 1.9 with 32; other tests run at the same time.
     assert rates["sparsejax dense"] > 0.5 * rates["hugging face"]
 
 
 @pytest.mark.slow
 def test_train_speed_of_the_other_sides(shared: Path, tmp_path: Path) -> None:
     sides = ["pytorch, best", "sparsejax magnitude", "sparsejax movement"]
-    report = train_speed(shared, tmp_path / "speed.json", "--sides", *sides)
-    rates = report["batches"]["16"]["tokens_per_second"]
+    rates = train_speed(shared, tmp_path / "speed.json", ["8", "16"], sides)["16"]
     assert rates["sparsejax movement"] > 0.3 * rates["sparsejax magnitude"]
 
 

@@ -366,6 +366,26 @@ def test_the_order_inside_a_sentence_matters() -> None:
     assert np.abs(after - before).max() > 0.01
 
 
+def test_biases_of_keys_do_not_matter() -> None:
+    """They move all the scores of a query alike: why no run's values of them are held to another's.
+
+    That of a query is another matter.
+    """
+    packed = one_per_row(random_sentences([9, 16]), 16)
+    params = random_params(CONFIG)
+
+    def logits(name: str) -> np.ndarray:
+        moved = jax.tree.map_with_path(
+            lambda keys, x: x + 1 if f"['{name}']['bias']" in jax.tree_util.keystr(keys) else x,
+            params,
+        )
+        found = apply(CONFIG, moved, packed.tokens, packed.positions, packed.segments)
+        return np.asarray(found)[packed.segments > 0]
+
+    np.testing.assert_allclose(logits("key"), logits("none"), rtol=0, atol=ATOL)
+    assert np.abs(logits("query") - logits("none")).max() > 100 * ATOL
+
+
 def test_the_content_of_padding_does_not_matter() -> None:
     batch = three_rows(random_sentences((5, 3, 6)))
     params = random_params(CONFIG)
