@@ -217,10 +217,8 @@ def update_cost(
     for repeat in range(repeats + 1):
         due = STEP + INTERVAL * 2 * repeat
         for what, run in runs.items():
-            if what in (
-                "due",
-                "at_rest",
-            ):  # masks are due at the former, and refreshed after the latter
+            # Masks are due on the former, and refreshed after the latter.
+            if what in ("due", "at_rest"):
                 method.go_to(due if what == "due" else due + INTERVAL)
             ms[what].append(timed(run))
     ms = {what: times[1:] for what, times in ms.items()}  # the first run does not count
@@ -349,6 +347,8 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=4, help=f"of {LENGTH} pieces, in (4)")
     parser.add_argument("--train-step-ms", type=float, help="measured elsewhere; default: measure")
     args = parser.parse_args()
+    if STEP + 2 * INTERVAL * (args.repeats + 1) > 2 * STEP:
+        parser.error(f"--repeats {args.repeats}: too many, the schedule would end before")
     began = time.perf_counter()
     if jax.default_backend() == "cpu":
         host_memory.keep_freed_memory()

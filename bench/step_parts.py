@@ -124,7 +124,8 @@ class Batch:
 
         def apply(state: Any, grads: Any, numbers: Any) -> Any:
             tx = optimization.optimizer(self.program, numbers)
-            updates, opt_state = tx.update(grads, state.opt_state, state.params)
+            rest = {"masks_rest": True}  # as within a call of steps
+            updates, opt_state = tx.update(grads, state.opt_state, state.params, **rest)
             params = optax.apply_updates(state.params, updates)
             return state._replace(params=params, opt_state=opt_state)
 

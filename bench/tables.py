@@ -194,6 +194,36 @@ def grid(report: Report) -> str:
     return f"{text}\n\n" + table(["", *hours], rows)
 
 
+def prune_speed(report: Report) -> str:
+    ranked = [
+        [
+            f"{one['n'] / 1e6:,.0f} M",
+            *(f"{one['ms'][side]:,.0f}" for side in ("top_k_mask", "sort", "lax.top_k")),
+            f"{one['ms']['sort'] / one['ms']['top_k_mask']:,.0f}",
+        ]
+        for one in report["kth_value"]
+    ]
+    head = ["n", "`prune.top_k_mask`", "by `jnp.sort`", "by `jax.lax.top_k`", "sort / top_k_mask"]
+    rows = []
+    for name, one in report["update"].items():
+        ms, share = one["ms"], report["train_step"]["shares"][name]
+        parts = ("adamw", "at_rest", "refresh", "not_due", "due")
+        cells = [*(f"{ms[part]:,.0f}" for part in parts), f"{ms['amortised'] / ms['adamw']:.2f}"]
+        cells += [f"{100 * share['mask_update']:.1f} %", f"{100 * share['total']:.1f} %"]
+        extra = report["memory"]["methods"][name]["extra_bytes_per_target"]
+        rows.append([name, *cells, f"{extra:.0f}"])
+    columns = ["method", "AdamW", "at rest", "refresh", "alone, at rest", "alone, due"]
+    columns += ["mean / AdamW", "mask updates", "all of pruning", "bytes"]
+    step = report["train_step"]
+    text = (
+        f"{report['host']}; {report['date']}; "
+        + ", ".join(f"{name} {version}" for name, version in report["versions"].items())
+        + f"; medians of {report['repeats']}, of sorts above ten seconds one. A dense step of "
+        f"{step['rows']} rows takes {step['ms']:,.0f} ms."
+    )
+    return f"{text}\n\n{table(head, ranked)}\n\n{table(columns, rows)}"
+
+
 def profile(report: Report) -> str:
     text = (
         f"{report['model']}, {report['dtype']}, {report['rows']} rows of 128 with "
@@ -215,6 +245,7 @@ MAKERS: dict[str, Callable[[Report], str]] = {
     "evaluate_host": evaluate_host,
     "small_runs": small_runs,
     "growth": growth,
+    "prune_speed": prune_speed,
     "grid": grid,
     "gpu/train": train_speed,
     "gpu/train_2048": train_speed,

@@ -16,10 +16,10 @@ step, the same precision, dropout as in its config, AdamW, gradients clipped at 
 
 Each side has a process of its own for each number of sentences a step. All of them start at once,
 compile and make their first steps; then they are timed in turn, several times, while the others
-wait. The first turns do not count, until a side is no faster than in the one before. A rate is the
-median over the repeats. A useful token is a piece that is not padding, special
-pieces included. On an accelerator of a known kind the report has MFU: 6 operations for each useful
-token and weight of a matrix, over time and over the data sheet's peak. Needs torch.
+wait. The first turns of a side do not count, until two in a row are alike. A rate is the median
+over the repeats. A useful token is a piece that is not padding, special pieces included. On an
+accelerator of a known kind the report has MFU: 6 operations for each useful token and weight of a
+matrix, over time and over the data sheet's peak. Needs torch.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ LANGUAGES = ("en", "de", "ru", "ar", "sw")
 LENGTH = 128
 TOTAL = 10_000  # steps of the schedules
 WARMUP = 11  # steps before the clock starts
-SETTLED, MOST = 1.1, 5  # a side that is not this much faster than before is; turns to wait for it
+ALIKE, MOST = 1.1, 6  # ratio of turns that are alike; turns in which a side has to settle
 GROUPS = 50  # batches whose sentences are sorted by length together, as in transformers' Trainer
 
 Found = dict[str, Any]
@@ -262,6 +262,8 @@ class Process:
         self.name, self.batch = name, batch
         self.about: Found | None = None
         self.runs: list[Found] = []
+        self.settling: list[float] = []  # tokens a second
+        self.settled = False
         line = [sys.executable, __file__, *flags, "--side", name, "--batches", str(batch)]
         # Several processes share an accelerator: none may take all of its memory.
         environment = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"} | os.environ
@@ -282,21 +284,31 @@ class Process:
     def measure(self, note: str = "") -> Found | None:
         """One turn, which it shows; None where it failed."""
         assert self.process.stdin is not None
-        self.process.stdin.write("\n")
-        self.process.stdin.flush()
+        try:
+            self.process.stdin.write("\n")
+            self.process.stdin.flush()
+        except OSError:
+            pass  # it has ended, and there is no line of it to read
         if (found := self.read()) is not None:
             rate = f"{found['tokens_per_second']:,.0f} tokens/s"
             print(f"{self.batch} sentences: {self.name}: {rate}{note}", flush=True)
         return found
 
     def settle(self) -> None:
-        """PyTorch compiles for shapes as they come, and threads of it go on for a while."""
-        last = 0.0
+        """Turns that do not count, until two in a row are alike.
+
+        PyTorch compiles for shapes as they come.
+        """
         for _ in range(MOST):
             found = self.measure(", not counted")
-            if found is None or found["tokens_per_second"] <= SETTLED * last:
+            if found is None:
                 return
-            last = found["tokens_per_second"]
+            self.settling.append(found["tokens_per_second"])
+            if len(self.settling) > 1:
+                low, high = sorted(self.settling[-2:])
+                self.settled = high <= ALIKE * low
+            if self.settled:
+                return
 
 
 def summary(processes: list[Process]) -> Found:
@@ -320,6 +332,8 @@ def summary(processes: list[Process]) -> Found:
     ]
     if shares:
         found["attention_share_of_flops"] = shares[0]
+    found["settling"] = {p.name: p.settling for p in processes if p.runs}
+    found["settled"] = {p.name: p.settled for p in processes if p.runs}
     return found | {"repeats": measured}
 
 

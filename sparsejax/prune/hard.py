@@ -42,23 +42,35 @@ def hard(
         kept = selection.start_masks(leaves, params, masks)
         return HardState(jnp.zeros([], jnp.int32), like(params, kept))
 
-    def is_due(step: Any) -> jax.Array:
-        return selection.schedule.is_due(step) & (step <= selection.schedule.end)
-
-    def ranked(
+    def brought_up(
         step: jax.Array,
+        due: Any,
         weights: dict[str, jax.Array],
         before: dict[str, jax.Array],
         leaves: dict[str, Leaf],
+        changes: dict[str, jax.Array] | None = None,
     ) -> dict[str, jax.Array]:
-        scores = {}
-        for name, w in weights.items():
-            pattern = leaves[name].pattern
-            # What is pruned ranks below a kept zero, and stays pruned even if sparsity falls.
-            kept = patterns.any_in_unit(pattern, before[name])
-            scores[name] = jnp.where(kept, score(name, pattern, w), -jnp.inf)
-        selected = selection.select(leaves, step, scores)
-        return {name: before[name] & selected[name] for name in leaves}
+        """The masks after a step, ranked by the weights with the changes, where they are due."""
+
+        def produced() -> dict[str, jax.Array]:
+            if changes is None:
+                return {name: weights[name] for name in leaves}
+            return {n: (weights[n] + changes[n]).astype(weights[n].dtype) for n in leaves}
+
+        def ranked() -> dict[str, jax.Array]:
+            scores = {}
+            for name, w in produced().items():
+                pattern = leaves[name].pattern
+                # What is pruned ranks below a kept zero, and stays pruned even if sparsity falls.
+                kept = patterns.any_in_unit(pattern, before[name])
+                scores[name] = jnp.where(kept, score(name, pattern, w), -jnp.inf)
+            selected = selection.select(leaves, step, scores)
+            return {name: before[name] & selected[name] for name in leaves}
+
+        due &= selection.schedule.is_due(step) & (step <= selection.schedule.end)
+        if not is_traced(due, weights, changes) and due:
+            refuse_nan({name: jnp.where(before[name], w, 0) for name, w in produced().items()})
+        return jax.lax.cond(due, ranked, lambda: {name: before[name] for name in leaves})
 
     def update_fn(
         updates: Any,
@@ -81,36 +93,18 @@ def hard(
         _refuse_leaks(method, state.step, before, weights)
         if masks_rest:
             return project(updates, params, before), HardState(step, state.masks)
-        weights = {name: weights[name] for name in leaves}
-        changes = by_path(updates)
-        due = is_due(state.step)
-
-        def produced() -> dict[str, jax.Array]:
-            return {name: (w + changes[name]).astype(w.dtype) for name, w in weights.items()}
-
-        if not is_traced(due, updates, params) and due:
-            refuse_nan({name: jnp.where(before[name], w, 0) for name, w in produced().items()})
-        after = jax.lax.cond(
-            due,
-            lambda: ranked(state.step, produced(), before, leaves),
-            lambda: {name: before[name] for name in leaves},
-        )
+        after = brought_up(state.step, True, weights, before, leaves, by_path(updates))
         return project(updates, params, after), HardState(step, like(params, after))
 
     def refresh(params: Any, state: HardState, allowed: Any = True) -> tuple[Any, HardState]:
         if masks is None and selection.is_dense():
             return params, state
         leaves, before, weights = selection.leaves(params), by_path(state.masks), by_path(params)
-        weights = {name: weights[name] for name in leaves}
-        due = is_due(state.step - 1) & allowed
-        if not is_traced(due, params) and due:
-            refuse_nan({name: jnp.where(before[name], w, 0) for name, w in weights.items()})
-        after = jax.lax.cond(
-            due,
-            lambda: ranked(state.step - 1, weights, before, leaves),
-            lambda: {name: before[name] for name in leaves},
-        )
-        return apply_masks(params, after), HardState(state.step, like(params, after))
+        _refuse_leaks(method, state.step, before, weights)
+        after = brought_up(state.step - 1, allowed, weights, before, leaves)
+        # What was pruned before is left as it is, lest a leak be mended unseen.
+        fresh = {name: mask | ~before[name] for name, mask in after.items()}
+        return apply_masks(params, fresh), HardState(state.step, like(params, after))
 
     return PruningTransformation(init_fn, update_fn, refresh)
 

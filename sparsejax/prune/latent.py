@@ -111,38 +111,44 @@ def latent(
 
         if masks_rest:
             return after(state.masks)
-        due = selection.schedule.is_due(state.step)
+        masks_after = brought_up(
+            state.step, True, by_path(scores), weights, before, leaves, by_path(changes)
+        )
+        return after(like(params, masks_after))
+
+    def brought_up(
+        step: jax.Array,
+        due: Any,
+        scores: Arrays,
+        weights: Arrays,
+        before: Arrays,
+        leaves: dict[str, Leaf],
+        changes: Arrays | None = None,
+    ) -> Arrays:
+        """The masks after a step, by scores and by weights with the changes, where they are due."""
 
         def produced() -> Arrays:
-            deltas = by_path(changes)
-            return {name: (w + deltas[name]).astype(w.dtype) for name, w in weights.items()}
+            if changes is None:
+                return weights
+            return {name: (w + changes[name]).astype(w.dtype) for name, w in weights.items()}
 
-        if not is_traced(due, updates, params) and due:
+        due &= selection.schedule.is_due(step)
+        if not is_traced(due, weights, scores, changes) and due:
             refuse_nan(produced())
-            refuse_nan({f"the scores of {name}": s for name, s in by_path(scores).items()})
-        ranked = jax.lax.cond(
+            refuse_nan({f"the scores of {name}": s for name, s in scores.items()})
+        return jax.lax.cond(
             due,
-            lambda: rank(state.step, by_path(scores), produced(), leaves),
+            lambda: rank(step, scores, produced(), leaves),
             lambda: {name: before[name] for name in leaves},
         )
-        return after(like(params, ranked))
 
     def refresh(params: Any, state: LatentState, allowed: Any = True) -> tuple[Any, LatentState]:
         if masks is None and selection.is_dense():
             return params, state
         leaves, before = selection.leaves(params), by_path(state.masks)
         weights = {name: by_path(params)[name] for name in leaves}
-        scores = by_path(state.scores)
-        due = selection.schedule.is_due(state.step - 1) & allowed
-        if not is_traced(due, params) and due:
-            refuse_nan(weights)
-            refuse_nan({f"the scores of {name}": s for name, s in scores.items()})
-        ranked = jax.lax.cond(
-            due,
-            lambda: rank(state.step - 1, scores, weights, leaves),
-            lambda: {name: before[name] for name in leaves},
-        )
-        return params, state._replace(masks=like(params, ranked))
+        after = brought_up(state.step - 1, allowed, by_path(state.scores), weights, before, leaves)
+        return params, state._replace(masks=like(params, after))
 
     return PruningTransformation(init_fn, update_fn, refresh)
 

@@ -1,9 +1,9 @@
 """Which entries to keep: the exact k largest, found by counting instead of sorting.
 
 Floats are seen as integers of the same order, and the k-th largest integer is built from its top
-digit down, one counting pass per digit. A pass reduces the arrays to three integers, and these are
-all that devices exchange when the arrays are sharded; the answer is the same however they are
-sharded. Sorting would gather them first.
+digit down, one counting pass per digit. A pass reduces what is ranked together to three integers,
+and these are all that devices exchange when the arrays are sharded; the answer is the same however
+they are sharded. Sorting would gather them first.
 """
 
 import math

@@ -17,8 +17,9 @@ from sparsejax.prune.targets import Rules, by_path, resolve
 
 Scope = Literal["tensor", "global"]
 
-# Units that are ranked in the same passes, where leaves are alike. With more of them an accelerator
-# starts fewer kernels; but a ranking reads what it ranks 16 times, and caches are not larger.
+# Units that are ranked in the same passes, where leaves are alike: an accelerator starts fewer
+# kernels. A CPU starts none, and loses a tenth of the ranking to caches that are too small; without
+# a limit it would be twice as long.
 AT_ONCE = 8 * 2**20
 
 

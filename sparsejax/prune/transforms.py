@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import optax
 
-Refresh = Callable[..., tuple[Any, Any]]
+
+class Refresh(Protocol):
+    def __call__(self, params: Any, state: Any, allowed: Any = True) -> tuple[Any, Any]: ...
 
 
 class PruningTransformation(optax.GradientTransformationExtraArgs):  # type: ignore[misc]
@@ -40,6 +41,9 @@ class PruningTransformation(optax.GradientTransformationExtraArgs):  # type: ign
         made = super().__new__(cls, init, update)
         made.refresh = refresh
         return made
+
+    def __getnewargs__(self) -> tuple[Any, ...]:
+        return (*self, self.refresh)  # or it could not be copied
 
 
 def last_of_chain(

@@ -31,7 +31,12 @@ def due(config: PruneConfig, steps: int) -> Callable[[int], bool]:
         return lambda step: False
     when = schedule(config, steps)
     begin, end, interval = int(when.begin), int(when.end), int(when.interval)
-    return lambda step: step == end or (step >= begin and (step - begin) % interval == 0)
+    last = end if config.method in ("magnitude", "random") else steps
+
+    def found(step: int) -> bool:
+        return step == end or (begin <= step <= last and (step - begin) % interval == 0)
+
+    return found
 
 
 def final_step(config: PruneConfig, steps: int) -> int:

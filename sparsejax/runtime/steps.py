@@ -222,8 +222,10 @@ def _step(
     tx = optimizer(program, numbers, masks)
     # Finite, as the gradient is now, or clipping would make numbers of it that are not.
     known = None if pruning.masks_gradient(program.pruning) else jnp.where(good, norm, 0)
+    # Else `_pruned` would do nothing, and masks rest for good.
+    rest = isinstance(tx, prune.PruningTransformation)
     updates, opt_state = tx.update(
-        grads, state.opt_state, state.params, grad_norm=known, masks_rest=True
+        grads, state.opt_state, state.params, grad_norm=known, masks_rest=rest
     )
     next_step = state.step + 1
     if program.nonfinite == "stop":

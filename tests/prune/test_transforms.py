@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -112,6 +113,36 @@ def test_not_a_number_is_refused(method: str) -> None:
     broken = params | {"w": params["w"].at[0, 0].set(jnp.nan)}
     with pytest.raises(ValueError, match="^NaN cannot be ranked: w$"):
         tx.refresh(broken, state)
+
+
+def test_a_leak_is_not_mended_unseen() -> None:
+    tx = prune.magnitude(prune.constant(0.5), [("w", True), (".*", False)])
+    params, state = start(), tx.init(start())
+    zero = jax.tree.map(jnp.zeros_like, params)
+    updates, state = tx.update(zero, state, params)
+    params = optax.apply_updates(params, updates)
+    leaking = params | {"w": jnp.where(params["w"] == 0, 0.5, params["w"])}
+    with pytest.raises(ValueError, match="^w: 24 pruned weights are not zero"):
+        tx.refresh(leaking, state)
+    after, state = jax.jit(tx.refresh)(leaking, state)  # where nothing can be raised
+    np.testing.assert_array_equal(after["w"], leaking["w"])
+    with pytest.raises(ValueError, match=r"not zero in w \(24\)"):
+        prune.check(prune.audit(after, state))
+
+
+def test_given_masks_wait_for_an_update() -> None:
+    mask = np.arange(48).reshape(8, 6) < 24
+    rules = [("w", True), (".*", False)]
+    tx = prune.magnitude(prune.constant(0.5), rules, masks={"w": mask})
+    params, state = start(), tx.init(start())
+    same = jax.jit(tx.refresh)(params, state, jnp.bool_(False))
+    jax.tree.map(np.testing.assert_array_equal, (params, state), same)
+
+
+def test_a_copy_is_as_good() -> None:
+    tx = METHODS["magnitude"]()
+    made = copy.copy(tx)
+    assert (made.init, made.update, made.refresh) == (tx.init, tx.update, tx.refresh)
 
 
 def test_a_final_sparsity_of_zero_changes_nothing() -> None:

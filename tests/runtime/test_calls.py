@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from sparsejax import prune
 from sparsejax.config import Config, PruneConfig, TrainConfig
 from sparsejax.data import packing
 from sparsejax.data.packing import Packed
@@ -108,3 +109,24 @@ def test_steps_in_one_call_are_the_steps_one_by_one(method: Any, nonfinite: Any)
         np.testing.assert_allclose(
             np.asarray(a, np.float32), np.asarray(b, np.float32), rtol=1e-5, atol=1e-6
         )
+
+
+@pytest.mark.parametrize("nonfinite", ["stop", "skip"])
+def test_masks_after_a_call_with_a_step_that_is_not_finite(nonfinite: Any) -> None:
+    """They stay as they were, or are brought up to date as after any other step."""
+    config = Config(
+        train=TrainConfig(nonfinite=nonfinite, warmup=0.0),
+        prune=PruneConfig("magnitude", sparsity=0.5, begin=0.5, end=0.5),
+    )
+    program, numbers = optimization.program(config, SHAPE), optimization.numbers(config, 8)
+    params = bert.init(SHAPE, jax.random.key(0))
+    params["classifier"]["bias"] = params["classifier"]["bias"].at[0].set(jnp.nan)
+    state = steps.initial(program, params, numbers)
+    rows = np.tile(np.arange(3), (calls.STEPS, 1))
+    batches = jax.tree.map(jnp.asarray, packed(3, 16).batch(rows.ravel(), rows.size))
+    batches = {name: column.reshape(*rows.shape, -1) for name, column in batches.items()}
+    state, metrics = steps.make_train_steps(program)(state, batches, jnp.int32(5), numbers)
+    assert metrics["nonfinite"] == 5
+    assert state.step == (0 if nonfinite == "stop" else 5)
+    kept = np.mean([mask.mean() for mask in prune.masks_of(state.opt_state).values()])
+    assert kept == (1 if nonfinite == "stop" else 0.5)

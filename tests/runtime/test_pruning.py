@@ -68,7 +68,10 @@ def test_the_host_knows_when_masks_are_due(method: Any) -> None:
     config = PruneConfig(method, begin=0.13, end=0.8, interval=7)
     due, when = pruning.due(config, 100), pruning.schedule(config, 100)
     found = [due(step) for step in range(100)]
-    assert found == np.asarray(when.is_due(np.arange(100))).tolist()
+    wanted = np.array(when.is_due(np.arange(100)))
+    if method == "magnitude":  # hard: what is pruned in the end stays so
+        wanted[81:] = False
+    assert found == wanted.tolist()
     assert found[13] and found[80] and not found[14]
     assert not any(map(pruning.due(PruneConfig("none"), 100), range(100)))
 
