@@ -221,6 +221,22 @@ def test_a_step_that_is_not_finite_changes_no_weight_nor_do_those_after_it(metho
             np.testing.assert_array_equal(found, wanted)
 
 
+def test_scores_that_decay_after_a_failure_change_no_mask() -> None:
+    """Where masks were due on the last good step: it is the last one still."""
+    config = small_config("movement", sparsity=0.5, begin=0.0, end=0.0, interval=3)
+    state = small_state(config)
+    for _ in range(4):
+        state, _ = train_step(config, state, 8)
+    masks = jax.tree.map(np.array, prune.masks_of(state.opt_state))
+    scores = jax.tree.map(np.array, prune.scores_of(state.opt_state))
+    state = broken(state)
+    for _ in range(5):
+        state, _ = train_step(config, state, 8)
+    moved = prune.scores_of(state.opt_state)
+    assert any(np.any(moved[name] != before) for name, before in scores.items())
+    jax.tree.map(np.testing.assert_array_equal, prune.masks_of(state.opt_state), masks)
+
+
 @pytest.mark.parametrize("method", ["none", "magnitude", "movement"])
 def test_a_step_that_is_skipped_is_one_with_a_gradient_of_zero(method: str) -> None:
     config = small_config(method, "skip")
