@@ -49,7 +49,8 @@ def train_speed(report: Report) -> str:
             step = f"{statistics.median(steps):,.{1 if steps[0] < 100 else 0}f}" if steps else ""
             cells = [f"{rate:,.0f}", span([run["tokens_per_second"] for run in runs])]
             cells += [step, f"{rate / next(iter(rates.values())):.2f}"]
-            rows.append([batch] * several + [name, *cells])
+            note = "" if found.get("settled", {}).get(name, True) else " (not settled)"
+            rows.append([batch] * several + [name + note, *cells])
             rows[-1] += [f"{100 * mfu[name]:.1f} %"] if mfu else []
     head = ["sentences a step"] * several
     head += ["", "tokens/s", "least and most", "ms a step", "ratio"] + ["MFU"] * ("mfu" in first)

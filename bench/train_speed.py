@@ -12,7 +12,7 @@ step, the same precision, dropout as in its config, AdamW, gradients clipped at 
 - pytorch, best: sentences of like lengths together, all of them tokenised and on the device before
   the clock starts, the model compiled with dynamic shapes, and the rest as above.
 - sparsejax dense, magnitude, movement: the training step of `sparsejax.train` on packed rows,
-  several steps a call. Masks change on every tenth step, or after --interval of them.
+  several steps a call. Masks change on every tenth step.
 
 Each side has a process of its own for each number of sentences a step. All of them start at once,
 compile and make their first steps; then they are timed in turn, several times, while the others
@@ -39,7 +39,7 @@ import workload
 
 LANGUAGES = ("en", "de", "ru", "ar", "sw")
 LENGTH = 128
-TOTAL = 10_000  # steps of the schedules
+TOTAL, INTERVAL = 10_000, 10  # steps of the schedules, and between updates of masks
 WARMUP = 11  # steps before the clock starts
 ALIKE, MOST = 1.1, 6  # ratio of turns that are alike; turns in which a side has to settle
 GROUPS = 50  # batches whose sentences are sorted by length together, as in transformers' Trainer
@@ -85,7 +85,7 @@ def sparsejax_side(method: str, args: argparse.Namespace) -> Training:
     config = Config(
         model=ModelConfig(dtype=args.dtype),
         train=TrainConfig(learning_rate=1e-4),
-        prune=PruneConfig(method=method, sparsity=0.9, begin=0.0, end=1.0, interval=args.interval),
+        prune=PruneConfig(method=method, sparsity=0.9, begin=0.0, end=1.0, interval=INTERVAL),
     )
     mesh = parallel.make_mesh()
     size = parallel.padded(size, mesh)
@@ -347,7 +347,7 @@ def refuse_mixed(processes: list[Process]) -> None:
 
 def described(args: argparse.Namespace, processes: list[Process]) -> Found:
     """The report of what has been measured."""
-    settings = {name: getattr(args, name) for name in ("model", "dtype", "sentences", "interval")}
+    settings = {name: getattr(args, name) for name in ("model", "dtype", "sentences")}
     found = {}
     for batch in args.batches:
         own = [process for process in processes if process.batch == batch]
@@ -365,7 +365,6 @@ def main() -> None:
     )
     parser.add_argument("--sentences", type=int, default=400, help="of each language")
     parser.add_argument("--sides", nargs="+", choices=list(SIDES), default=list(SIDES))
-    parser.add_argument("--interval", type=int, default=10, help="steps between updates of masks")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=30, help="timed, per side and repeat")
     parser.add_argument("--side", choices=list(SIDES), help=argparse.SUPPRESS)
@@ -407,7 +406,8 @@ def run(args: argparse.Namespace, processes: list[Process]) -> None:
         for name, rate in rates.items():
             mfu = f", MFU {100 * found['mfu'][name]:.1f} %" if "mfu" in found else ""
             ratio = rate / next(iter(rates.values()))
-            print(f"{batch} sentences: {name}: {rate:,.0f} tokens/s, {ratio:.2f}{mfu}")
+            note = "" if found["settled"][name] else ", not settled"
+            print(f"{batch} sentences: {name}: {rate:,.0f} tokens/s, {ratio:.2f}{mfu}{note}")
     failed = [f"{p.name} at {p.batch}" for p in processes if p.about is None]
     if failed:
         sys.exit(f"error: failed: {', '.join(failed)}")

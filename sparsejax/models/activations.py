@@ -19,7 +19,7 @@ def gelu(x: jax.Array) -> jax.Array:
 
     Reference: Hendrycks and Gimpel 2016, "Gaussian Error Linear Units", section 2.
     """
-    # As PyTorch has it. Flax has erfc, with more digits far below 0, which takes twice as long.
+    # As PyTorch has it. Flax has erfc: more digits far below 0, and slower.
     wide = x.astype(jnp.float32)
     return (wide * _below(wide)).astype(x.dtype)
 

@@ -18,8 +18,7 @@ from sparsejax.prune.targets import Rules, by_path, resolve
 Scope = Literal["tensor", "global"]
 
 # Units that are ranked in the same passes, where leaves are alike: an accelerator starts fewer
-# kernels. A CPU starts none, and loses a tenth of the ranking to caches that are too small; without
-# a limit it would be twice as long.
+# kernels. A CPU starts none, and is slower with more than its caches hold.
 AT_ONCE = 8 * 2**20
 
 

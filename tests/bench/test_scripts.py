@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import subprocess
 import sys
@@ -43,6 +44,22 @@ def test_train_speed(shared: Path, tmp_path: Path) -> None:
     rates = train_speed(shared, tmp_path / "speed.json", ["8"], sides)["8"]  # they fill a row
     # 1.3 times where the machine is not busy, and 1.9 with 32; other tests run at the same time.
     assert rates["sparsejax dense"] > 0.5 * rates["hugging face"]
+
+
+@pytest.mark.parametrize(
+    ("rates", "counted", "settled"),
+    [([10, 10], 2, True), ([1, 50, 99, 100], 4, True), ([10, 8], 2, False), ([1, 2] * 9, 6, False)],
+)
+def test_a_side_settles(
+    monkeypatch: pytest.MonkeyPatch, rates: list[int], counted: int, settled: bool
+) -> None:
+    monkeypatch.syspath_prepend(str(BENCH))
+    kind = importlib.import_module("train_speed").Process
+    process = kind.__new__(kind)
+    process.settling, process.settled, turns = [], False, iter(rates)
+    process.measure = lambda note: {"tokens_per_second": rate} if (rate := next(turns, 0)) else None
+    process.settle()
+    assert (len(process.settling), process.settled) == (counted, settled)
 
 
 @pytest.mark.slow
