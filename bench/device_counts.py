@@ -109,7 +109,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="JSON file")
     parser.add_argument("--runs", type=Path, help="keep the runs there, 0 and on")
     parser.add_argument(
-        "--layouts", nargs="+", choices=list(LAYOUTS), default=list(LAYOUTS), metavar="NAME"
+        "--layouts",
+        nargs="+",
+        choices=list(LAYOUTS),
+        default=list(LAYOUTS),
+        metavar="NAME",
+        help=f"by default all: {'; '.join(LAYOUTS)}. The first is what others are compared with",
     )
     parser.add_argument("train", nargs="*", help="flags of the training, after --")
     args = parser.parse_args()

@@ -369,6 +369,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=30, help="timed, per side and repeat")
     parser.add_argument("--side", choices=list(SIDES), help=argparse.SUPPRESS)
     args = parser.parse_args()
+    if min(*args.batches, args.repeats) < 1:
+        parser.error("--batches and --repeats must be at least 1")
     workload.check(args.shared)
     if args.side:
         (args.batch,) = args.batches
