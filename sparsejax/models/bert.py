@@ -22,6 +22,7 @@ from jax.sharding import Sharding
 from sparsejax.errors import UserError
 from sparsejax.models import random_bits
 from sparsejax.models.activations import ACTIVATIONS
+from sparsejax.models.attention import attend
 from sparsejax.models.normalization import LayerNorm
 
 Params = dict[str, Any]
@@ -178,26 +179,18 @@ class Attention(nn.Module):
     def __call__(self, x: jax.Array, same_segment: jax.Array, train: bool) -> jax.Array:
         c, new = self.config, _Layers(self.config, self.dtype)
         heads, width = c.heads, c.head_width
+        rows, length, _ = same_segment.shape
 
         def split(name: str) -> jax.Array:
-            by_head = new.dense(heads * width, name=name)(x).reshape(*x.shape[:2], heads, width)
+            by_head = new.dense(heads * width, name=name)(x).reshape(rows, length, heads, width)
             return jnp.swapaxes(by_head, 1, 2)
 
         query, key, value = split("query"), split("key"), split("value")
-        scores = jnp.einsum("rhqd,rhkd->rhqk", query * width**-0.5, key)
-        # A finite number: a row of padding has no segment to look at and must not become NaN.
-        scores = jnp.where(same_segment[:, None], scores.astype(jnp.float32), -1e30)
-        # Softmax. In float32, what is divided by its sum is the mixed values, which are fewer than
-        # the weights. In bfloat16 that would cost digits of the gradient: where values are alike,
-        # two terms of it cancel out that are rounded apart.
-        weights = jnp.exp(scores - jax.lax.stop_gradient(scores.max(axis=-1, keepdims=True)))
-        total = weights.sum(axis=-1, keepdims=True)
-        late = self.dtype == jnp.float32
-        weights = (weights if late else weights / total).astype(self.dtype)
-        weights = _dropout(self, c.attention_probs_dropout_prob, weights, train)
-        mixed = jnp.einsum("rhqk,rhkd->rhqd", weights, value)
-        mixed = mixed / total if late else mixed
-        mixed = jnp.swapaxes(mixed, 1, 2).reshape(*x.shape[:2], heads * width)
+        rate = c.attention_probs_dropout_prob
+        kept = _kept(self, rate, (rows, heads, length, length), train)
+        visible = same_segment[:, None]
+        mixed = attend(query * width**-0.5, key, value, visible, kept, rate)
+        mixed = jnp.swapaxes(mixed, 1, 2).reshape(rows * length, heads * width)
         out = new.dense(c.hidden_size, name="output")(mixed)
         return new.norm(name="norm")(x + _dropout(self, c.hidden_dropout_prob, out, train))
 
@@ -251,10 +244,13 @@ class Bert(nn.Module):
             # Else what is looked up in embeddings that devices divide among themselves stays
             # divided in that way, and with it all that follows.
             x = jax.lax.with_sharding_constraint(x, self.rows)
+        # One axis for all places. With two of them a matrix product needs them reshaped, and each
+        # product would have what is reshaped computed anew, some of them transposed.
+        x = x.reshape(-1, c.hidden_size)
         x = Encoder(c, self.dtype, name="encoder")(x, same_segment, train)
         rate = c.hidden_dropout_prob if c.classifier_dropout is None else c.classifier_dropout
         logits = new.dense(c.num_labels, name="classifier")(_dropout(self, rate, x, train))
-        return logits.astype(jnp.float32)
+        return logits.astype(jnp.float32).reshape(*tokens.shape, c.num_labels)
 
 
 def init(config: BertConfig, key: jax.Array) -> Params:
@@ -302,9 +298,13 @@ def apply(
     return logits
 
 
-def _dropout(module: nn.Module, rate: float, x: jax.Array, train: bool) -> jax.Array:
-    """Dropout from 16 random bits per value."""
+def _kept(module: nn.Module, rate: float, shape: tuple[int, ...], train: bool) -> jax.Array | None:
+    """Which values dropout spares, from 16 random bits for each; None: all."""
     if not train or rate == 0.0:
-        return x
-    bits = random_bits.bits(module.make_rng("dropout"), x.shape)
-    return jnp.where(bits >= round(rate * 2**16), x / (1.0 - rate), 0)
+        return None
+    return random_bits.bits(module.make_rng("dropout"), shape) >= round(rate * 2**16)
+
+
+def _dropout(module: nn.Module, rate: float, x: jax.Array, train: bool) -> jax.Array:
+    kept = _kept(module, rate, x.shape, train)
+    return x if kept is None else jnp.where(kept, x / (1.0 - rate), 0)

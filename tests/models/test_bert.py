@@ -117,7 +117,9 @@ def stages(config: bert.BertConfig, params: bert.Params, packed: packing.Packed)
     named = {"embeddings": inner["embeddings"]["__call__"][0], "logits": logits}
     for name, layer in inner["encoder"].items():
         named[name] = layer[0] if name == "__call__" else layer["__call__"][0]
-    return named
+    # Layers have one axis for all places.
+    shape = packed.tokens.shape
+    return {name: np.asarray(x).reshape(*shape, x.shape[-1]) for name, x in named.items()}
 
 
 # --- the same numbers as PyTorch ---------------------------------------------------------------
@@ -496,7 +498,7 @@ Recorded = tuple[list[tuple[str, float]], list[np.ndarray], np.ndarray]
 @pytest.fixture
 def record(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Recorded]:
     """Place and rate of each dropout of a pass in order, the factors it multiplied by, logits."""
-    original = bert._dropout
+    original = bert._kept
 
     def run(config: bert.BertConfig, params: bert.Params, batch: Any) -> Recorded:
         places: list[tuple[str, float]] = []
@@ -504,12 +506,14 @@ def record(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Recorded]:
         def both(params: bert.Params) -> Any:
             masks = []
 
-            def dropout(module: nn.Module, rate: float, x: jax.Array, train: bool) -> jax.Array:
-                masks.append(original(module, rate, jnp.ones_like(x), train))
+            def kept(module: nn.Module, rate: float, *given: Any) -> jax.Array | None:
+                found = original(module, rate, *given)
+                assert found is not None
+                masks.append(found / (1 - rate))
                 places.append(("/".join(module.path), rate))
-                return x * masks[-1]
+                return found
 
-            monkeypatch.setattr(bert, "_dropout", dropout)
+            monkeypatch.setattr(bert, "_kept", kept)
             logits = bert.apply(config, params, *batch, dropout_key=jax.random.key(0))
             return masks, logits
 
@@ -556,7 +560,7 @@ def test_pytorch_with_the_same_masks_gives_the_same_logits(
     def dropout(x: Any, p: float, training: bool, inplace: bool = False) -> Any:
         assert training
         rates.append(p)
-        return x * torch.tensor(masks[len(rates) - 1])
+        return x * torch.tensor(masks[len(rates) - 1]).reshape(x.shape)
 
     monkeypatch.setattr(torch.nn.functional, "dropout", dropout)
     theirs = torch_logits(model.train(), batch).detach()
@@ -625,7 +629,7 @@ def test_bfloat16_keeps_the_gradient_of_attention_where_values_are_alike() -> No
     """A part that all values of a row share has no effect on queries and keys, nor noise of it."""
     attention = bert.Attention(CONFIG, jnp.dtype("float32"))
     rng = np.random.default_rng(0)
-    x, direction = (jnp.float32(rng.normal(size=(8, 16, 24))) for _ in range(2))
+    x, direction = (jnp.float32(rng.normal(size=(8 * 16, 24))) for _ in range(2))
     same = jnp.ones((8, 16, 16), bool)
     params = random_params(CONFIG)["encoder"]["layer_0"]["attention"]
     params["value"]["bias"] = params["value"]["bias"] + 50.0
