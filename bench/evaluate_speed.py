@@ -24,6 +24,8 @@ import tempfile
 import time
 from pathlib import Path
 
+import workload
+
 LANGUAGES = ("en", "de", "ru", "ar", "hi", "zh", "sw", "fi")
 TAGS = ("O", "B-PER", "I-PER", "B-ORG", "I-ORG", "B-LOC", "I-LOC")
 LENGTH = 128
@@ -133,6 +135,7 @@ def main() -> None:
     pipeline = max(rate for name, rate in medians.items() if name != "sparsejax")
     report = {
         "date": datetime.date.today().isoformat(),
+        "commit": workload.commit(),
         "device": f"{len(os.sched_getaffinity(0))} CPU cores, {platform.machine()}",
         "versions": {
             name: importlib.metadata.version(name) for name in ("jax", "torch", "transformers")

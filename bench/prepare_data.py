@@ -21,6 +21,8 @@ import tempfile
 import time
 from pathlib import Path
 
+import workload
+
 
 def prepare(data_dir: Path, model: Path, cache: Path) -> dict[str, float]:
     import numpy as np
@@ -85,6 +87,7 @@ def main() -> None:
         sys.exit(f"error: --data: {args.data} is not there")
     report: dict[str, object] = {
         "date": datetime.date.today().isoformat(),
+        "commit": workload.commit(),
         "device": f"{len(os.sched_getaffinity(0))} CPU cores, {platform.machine()}",
         "versions": {name: importlib.metadata.version(name) for name in ("numpy", "tokenizers")},
     }

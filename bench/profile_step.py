@@ -103,8 +103,10 @@ def main() -> None:
     import jax
     import jax.numpy as jnp
 
-    from sparsejax.runtime import calls, steps
+    from sparsejax.runtime import calls, host_memory, steps
 
+    if jax.default_backend() == "cpu":
+        host_memory.keep_freed_memory()  # as `sparsejax.train` does
     batch = Batch(args, method="none")
     batches = jax.tree.map(lambda column: jnp.stack([column] * calls.STEPS), batch.batch)
     given = batch.state, batches, jnp.int32(calls.STEPS), batch.numbers

@@ -37,6 +37,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import workload
 
 from sparsejax import prune
 from sparsejax.config import Config, PruneConfig
@@ -368,6 +369,7 @@ def main() -> None:
     n_targets = sum(leaf.size for leaf, what in zip(leaves, chosen, strict=True) if what)
     report: dict[str, Any] = {
         "date": datetime.date.today().isoformat(),
+        "commit": workload.commit(),
         "device": f"{device.platform} {device.device_kind}",
         "host": f"{len(os.sched_getaffinity(0))} CPU cores, {platform.machine()}",
         "versions": {name: importlib.metadata.version(name) for name in ("jax", "jaxlib", "optax")},

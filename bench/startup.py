@@ -22,6 +22,8 @@ import tempfile
 import time
 from pathlib import Path
 
+import workload
+
 RUN = "--data.train_sentences 30 --data.eval_sentences 5 --train.epochs 1 --train.log_every 1"
 
 
@@ -78,6 +80,7 @@ def main() -> None:
             add("first step, warm", first_step(cache))
     report = {
         "date": datetime.date.today().isoformat(),
+        "commit": workload.commit(),
         "device": f"{len(os.sched_getaffinity(0))} CPU cores, {platform.machine()}",
         "versions": {name: importlib.metadata.version(name) for name in ("jax", "flax", "tyro")},
         "seconds": {name: statistics.median(values) for name, values in measured.items()},

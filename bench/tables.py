@@ -29,7 +29,8 @@ def table(head: list[str], rows: list[list[str]]) -> str:
 
 def about(report: Report) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in report["versions"].items())
-    return f"{report['device']}; {report['date']}; {versions}."
+    commit = f"commit {report['commit']}; " if report.get("commit") else ""
+    return f"{report['device']}; {report['date']}; {commit}{versions}."
 
 
 def span(values: list[float], form: str = ",.0f") -> str:
@@ -228,7 +229,7 @@ def prune_speed(report: Report) -> str:
 def profile(report: Report) -> str:
     text = (
         f"{report['model']}, {report['dtype']}, {report['rows']} rows of 128 with "
-        f"{report['tokens']:,} pieces; {about(report)}"
+        f"{report['tokens']:,} pieces; {about(report)} A step: {report['ms_of_a_step']:,.1f} ms."
     )
     rows = [
         [name, f"{one['ms']:,.2f}", f"{one['kernels']:,.0f}"]
@@ -237,16 +238,50 @@ def profile(report: Report) -> str:
     return f"{text}\n\n" + table(["", "ms a step", "kernels"], rows)
 
 
+def startup(report: Report) -> str:
+    rows = []
+    for name, seconds in report["seconds"].items():
+        times = report["repeats"][name]
+        shown = name if name.startswith("first step") else f"`{name}`"
+        rows.append([shown, f"{seconds:.2f}", span(times, ".2f"), str(len(times))])
+    head = ["", "s", "least and most", "repeats"]
+    return f"{about(report)}\n\n{table(head, rows)}"
+
+
+def prepare_data(report: Report) -> str:
+    first = report["first"]
+    text = (
+        f"{about(report)} {first['sentences']:,} sentences of {first['languages']} languages, "
+        f"{first['pieces']:,} pieces, which fill {100 * first['row_share_filled']:.1f} % of "
+        f"{first['rows']:,} rows of 128."
+    )
+    rows = [
+        [
+            name,
+            *(f"{report[key][part]:.1f}" for part in ("seconds_to_prepare", "seconds_to_pack")),
+            f"{report[key]['cache_bytes'] / 1e6:,.0f}",
+            f"{report[key]['peak_bytes'] / 1e9:.2f}",
+        ]
+        for name, key in (("the first time", "first"), ("from the cache", "second"))
+    ]
+    head = ["", "reading and tokenising, s", "packing, s", "cache, MB", "peak memory, GB"]
+    return f"{text}\n\n{table(head, rows)}"
+
+
 MAKERS: dict[str, Callable[[Report], str]] = {
     "train_speed": train_speed,
     "train_speed_mbert": train_speed,
     "step_parts": step_parts,
+    "step_parts_before": step_parts,
     "evaluate_speed": evaluate_speed,
     "evaluate_all": evaluate_all,
     "evaluate_host": evaluate_host,
     "small_runs": small_runs,
     "growth": growth,
     "prune_speed": prune_speed,
+    "profile": profile,
+    "startup": startup,
+    "prepare_data": prepare_data,
     "grid": grid,
     "gpu/train": train_speed,
     "gpu/train_2048": train_speed,

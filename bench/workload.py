@@ -8,6 +8,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable
@@ -82,9 +83,7 @@ def parameters(shared: Path, model: str, shape: BertConfig) -> Params:
     key = jax.random.key(0)
     if model == SMALL:
         return huggingface.load(shared / "models/e5-small-39", shape, TAGS, key)[0]
-    # As one program: by themselves, its parts are some sixty.
-    params: Params = jax.jit(bert.init, static_argnums=0)(shape, key)
-    return params
+    return bert.init(shape, key)
 
 
 def device() -> str:
@@ -102,6 +101,24 @@ def device() -> str:
     return f"{len(os.sched_getaffinity(0))} CPU cores, {name}{wide}"
 
 
+def commit() -> str | None:
+    """Of the repository that this script is part of; None where it is in none.
+
+    Changes that are not committed show as `-dirty`, those of docs/ apart: results go there.
+    """
+    root = Path(__file__).resolve().parents[1]
+
+    def git(*words: str) -> str:
+        line = ["git", "-C", str(root), *words]
+        return subprocess.run(line, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        dirty = git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!docs")
+        return git("rev-parse", "--short", "HEAD") + ("-dirty" if dirty else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
 def peak() -> float | None:
     """Operations a second of all devices in bfloat16 by their data sheet, where it is known."""
     import jax
@@ -116,6 +133,7 @@ def report(packages: Iterable[str], **found: Any) -> dict[str, Any]:
     """What was found, with the day, the device and the versions that it was found with."""
     about = {
         "date": datetime.date.today().isoformat(),
+        "commit": commit(),
         "device": device(),
         "versions": {name: importlib.metadata.version(name) for name in packages},
     }

@@ -11,6 +11,9 @@ import jax
 import jax.numpy as jnp
 
 Residuals = tuple[jax.Array, ...]
+# Of float32, where accelerators would round what they multiply to fewer digits: two terms of the
+# gradient cancel out that would be rounded apart.
+_einsum = partial(jnp.einsum, precision="highest")
 
 
 def attend(
@@ -21,24 +24,23 @@ def attend(
     kept: jax.Array | None,
     rate: float,
 ) -> jax.Array:
-    """Values mixed by the softmax, computed in float32, of queries times keys.
+    """The mean of the values, weighted by the softmax, in float32, of queries times keys.
 
     Args:
-      query: [rows, heads, length, width], scaled already; float32 or bfloat16, as the next two.
-      key, value: of the same shape.
-      visible: bool, broadcasts to [rows, heads, length, length]: which query sees which key. One
-        that sees none, padding, is given something finite.
-      kept: bool [rows, heads, length, length], which weights dropout spares; None: no dropout.
-      rate: of dropout.
+      query: [rows, heads, length, width], scaled already; float32 or bfloat16.
+      key, value: of the same shape and type.
+      visible: bool, broadcasts to [rows, heads, length, length]: which query sees which key. A
+        query that sees none (padding) gets the mean of all values.
+      kept: bool [rows, heads, length, length], which weights dropout spares; None: all of them.
+      rate: the share that dropout removes, a number in [0, 1); not used where `kept` is None.
 
     Returns:
-      [rows, heads, length, width].
+      [rows, heads, length, width], of the type of the query.
     """
     if query.dtype == jnp.float32:
         return _attend(0.0 if kept is None else rate, query, key, value, visible, kept)
-    # What is kept for the gradient of the softmax has to be float32 here, and JAX sees to that.
-    # Rounded to bfloat16, weights do not add up to 1: where values are alike, two terms of the
-    # gradient cancel out that are rounded apart.
+    # The gradient is left to JAX, which keeps the softmax in float32. Weights that are rounded to
+    # bfloat16 do not add up to 1, and the gradient made of them is wrong where values are alike.
     weights = _exponentials(query, key, visible)
     weights = (weights / weights.sum(axis=-1, keepdims=True)).astype(query.dtype)
     if kept is not None:
@@ -66,8 +68,8 @@ def _attend(
     """In float32. Of the arrays that are [length, length] for each head one is kept.
 
     The others are not needed: the sum in the gradient of a softmax, of each weight times its
-    gradient, is that of each result times its gradient (Dao et al. 2022, "FlashAttention",
-    appendix B.2), and a weight that dropout removes is kept with the other sign.
+    gradient, is that of each result times its gradient, with dropout and without (Dao et al. 2022,
+    "FlashAttention", appendix B.2), and a weight that dropout removes is kept with the other sign.
     """
     return _forward(rate, query, key, value, visible, kept)[0]
 
@@ -83,9 +85,10 @@ def _forward(
     weights = _exponentials(query, key, visible)
     total = weights.sum(axis=-1, keepdims=True)
     signed = weights if kept is None else jnp.where(kept, weights, -weights)
-    # The values are divided by the sum when they are mixed: they are fewer than the weights.
+    # What is divided by the sum is the mixed values: they are fewer than the weights where rows are
+    # longer than heads are wide.
     scale = 1 / ((1 - rate) * total)
-    mixed = jnp.einsum("rhqk,rhkd->rhqd", jnp.maximum(signed, 0), value) * scale
+    mixed = _einsum("rhqk,rhkd->rhqd", jnp.maximum(signed, 0), value) * scale
     return mixed, (query, key, value, visible, signed, total, mixed)
 
 
@@ -94,14 +97,15 @@ def _backward(
 ) -> tuple[jax.Array | None, ...]:
     query, key, value, visible, signed, total, mixed = residuals
     scaled = gradient * (1 / ((1 - rate) * total))
+    # If a weight is not a number, neither is the total, so that no maximum below can hide it.
     along = (gradient * mixed).sum(axis=-1, keepdims=True) / total
     spared = jnp.maximum(signed, 0)
-    change = spared * jnp.einsum("rhqd,rhkd->rhqk", scaled, value) - jnp.abs(signed) * along
+    change = spared * _einsum("rhqd,rhkd->rhqk", scaled, value) - jnp.abs(signed) * along
     change = jnp.where(visible, change, 0)
-    # As [width, length] first: what is transposed then, to be multiplied, is the smaller one.
-    of_key = jnp.einsum("rhqd,rhqk->rhdk", query, change)
-    of_value = jnp.einsum("rhqd,rhqk->rhdk", scaled, spared)
-    of_query = jnp.einsum("rhqk,rhkd->rhqd", change, key)
+    # As [width, length], so that the compiler transposes query and gradient, which are smaller.
+    of_key = _einsum("rhqd,rhqk->rhdk", query, change)
+    of_value = _einsum("rhqd,rhqk->rhdk", scaled, spared)
+    of_query = _einsum("rhqk,rhkd->rhqd", change, key)
     return of_query, jnp.swapaxes(of_key, 2, 3), jnp.swapaxes(of_value, 2, 3), None, None
 
 

@@ -172,6 +172,8 @@ class Embeddings(nn.Module):
 
 
 class Attention(nn.Module):
+    """Here and below, x is [rows * length, hidden_size], same_segment [rows, length, length]."""
+
     config: BertConfig
     dtype: jnp.dtype
 
@@ -244,8 +246,8 @@ class Bert(nn.Module):
             # Else what is looked up in embeddings that devices divide among themselves stays
             # divided in that way, and with it all that follows.
             x = jax.lax.with_sharding_constraint(x, self.rows)
-        # One axis for all places. With two of them a matrix product needs them reshaped, and each
-        # product would have what is reshaped computed anew, some of them transposed.
+        # One axis for all places. With two, each matrix product reshapes what it is given, and XLA
+        # on a CPU computes that again for each of them.
         x = x.reshape(-1, c.hidden_size)
         x = Encoder(c, self.dtype, name="encoder")(x, same_segment, train)
         rate = c.hidden_dropout_prob if c.classifier_dropout is None else c.classifier_dropout
@@ -253,6 +255,7 @@ class Bert(nn.Module):
         return logits.astype(jnp.float32).reshape(*tokens.shape, c.num_labels)
 
 
+@functools.partial(jax.jit, static_argnums=0)  # by themselves, its parts are some sixty programs
 def init(config: BertConfig, key: jax.Array) -> Params:
     """Random float32 parameters, as BERT draws them: normal(0, initializer_range), zero biases."""
     row = jnp.zeros((1, 1), jnp.int32)
@@ -306,5 +309,6 @@ def _kept(module: nn.Module, rate: float, shape: tuple[int, ...], train: bool) -
 
 
 def _dropout(module: nn.Module, rate: float, x: jax.Array, train: bool) -> jax.Array:
+    """x with some values at zero and the others larger, by `_kept`."""
     kept = _kept(module, rate, x.shape, train)
     return x if kept is None else jnp.where(kept, x / (1.0 - rate), 0)

@@ -139,10 +139,10 @@ def clip_by_global_norm(max_norm: Any) -> optax.GradientTransformationExtraArgs:
         updates: Any, state: Any, params: Any = None, *, grad_norm: Any = None, **extra_args: Any
     ) -> tuple[Any, Any]:
         norm = optax.tree.norm(updates) if grad_norm is None else grad_norm
-        # One number to multiply by: a division of each element is a pass of its own over all
-        # gradients, since both moments need what comes out and a compiler makes no division twice.
+        # One number to multiply by. A division of each element would be a pass of its own over all
+        # gradients: both moments need what comes out, and XLA divides only once.
         factor = jnp.where(norm < max_norm, 1, max_norm / norm)
-        return jax.tree.map(lambda u: u * factor.astype(u.dtype), updates), state
+        return jax.tree.map(lambda u: (u * factor).astype(u.dtype), updates), state
 
     return optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), update_fn)
 

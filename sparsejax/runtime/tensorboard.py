@@ -7,11 +7,29 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 FLUSH = 10.0  # seconds until what was written is seen by others
+
+
+@contextlib.contextmanager
+def _absent(name: str) -> Iterator[None]:
+    """Meanwhile, a module that has not been imported yet cannot be.
+
+    tensorboardX imports torch where there is one, for the name of a type, and that takes longer
+    than everything else here.
+    """
+    if name in sys.modules:
+        yield
+        return
+    sys.modules[name] = None  # type: ignore[assignment]  # how Python marks what is not to be found
+    try:
+        yield
+    finally:
+        del sys.modules[name]
 
 
 @contextlib.contextmanager
@@ -22,9 +40,10 @@ def events(directory: Path, done: int) -> Iterator[Callable[[int, Mapping[str, f
       directory: where TensorBoard looks.
       done: TensorBoard hides what earlier files say of the steps after this one.
     """
-    from tensorboardX import RecordWriter
-    from tensorboardX.proto.event_pb2 import Event, SessionLog
-    from tensorboardX.proto.summary_pb2 import Summary
+    with _absent("torch"):
+        from tensorboardX import RecordWriter
+        from tensorboardX.proto.event_pb2 import Event, SessionLog
+        from tensorboardX.proto.summary_pb2 import Summary
 
     directory.mkdir(exist_ok=True)
     # A name in the order of time, as TensorBoard reads them, that no other process has.

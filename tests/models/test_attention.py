@@ -69,11 +69,27 @@ def test_result_and_gradient_are_those_of_the_formula(rate: float, seed: int) ->
             np.testing.assert_allclose(found, right, rtol=1e-5, atol=2e-6 * np.abs(right).max())
 
 
+def test_values_that_are_alike() -> None:
+    """What they share has no effect on queries and keys; two terms of the gradient cancel out."""
+    (query, key, value, gradient), visible, kept = given(0)
+    value = value + 50
+    gradient = jnp.where(visible.any(-1)[..., None], gradient, 0)
+    wanted = formula((query, key, value, gradient), visible, np.ones_like(kept), 0.0)
+    _, pullback = jax.vjp(lambda *x: attend(*x, visible, None, 0.0), query, key, value)
+    for found, right in zip(pullback(gradient), wanted[1:], strict=True):
+        np.testing.assert_allclose(found, right, atol=1e-4 * np.abs(right).max())
+
+
 def test_dropout_that_keeps_all_or_nothing() -> None:
-    (*inputs, _), visible, kept = given(0)
-    all_kept = attend(*inputs, visible, jnp.ones_like(kept), 0.5)
-    np.testing.assert_allclose(all_kept, 2 * attend(*inputs, visible, None, 0.5), rtol=1e-6)
-    assert not attend(*inputs, visible, jnp.zeros_like(kept), 0.5).any()
+    (*inputs, gradient), visible, kept = given(0)
+
+    def both(kept: jax.Array | None) -> list[jax.Array]:
+        result, pullback = jax.vjp(lambda *x: attend(*x, visible, kept, 0.5), *inputs)
+        return [result, *pullback(gradient)]
+
+    for found, without in zip(both(jnp.ones_like(kept)), both(None), strict=True):
+        np.testing.assert_allclose(found, 2 * without, rtol=1e-5, atol=1e-5)
+    assert not any(x.any() for x in both(jnp.zeros_like(kept)))
 
 
 def test_padding_gives_finite_numbers_and_scores_no_gradient() -> None:
@@ -81,26 +97,47 @@ def test_padding_gives_finite_numbers_and_scores_no_gradient() -> None:
     result, pullback = jax.vjp(lambda *given: attend(*given, visible, kept, 0.25), *inputs)
     assert np.isfinite(result).all()
     of_query, of_key, _ = pullback(gradient)  # padding has a gradient here
-    assert not of_query[2].any() and not of_key[2].any()
+    for found in (of_query, of_key):
+        assert not found[2].any() and not found[1, :, -3:].any()
 
 
 def test_scores_far_apart_stay_finite() -> None:
-    drawn, visible, kept = given(0)
-    query, key, value, gradient = drawn
+    (query, key, value, gradient), visible, kept = given(0)
     result, pullback = jax.vjp(
-        lambda q, k, v: attend(q, k, v, visible, kept, 0.25), query * 100, key * 100, value
+        lambda *x: attend(*x, visible, kept, 0.25), query * 100, key * 100, value
     )
     assert np.isfinite(result).all() and all(np.isfinite(x).all() for x in pullback(gradient))
 
 
-def test_bfloat16_is_the_same_but_for_rounding() -> None:
+@pytest.mark.parametrize("which", range(4))
+@pytest.mark.parametrize("wrong", [np.nan, np.inf])
+def test_what_is_not_finite_shows(which: int, wrong: float) -> None:
+    drawn, visible, kept = given(0)
+    drawn[which] = drawn[which].at[0, 1, 2, 3].set(wrong)
+    *inputs, gradient = drawn
+    result, pullback = jax.vjp(lambda *x: attend(*x, visible, kept, 0.25), *inputs)
+    assert not all(np.isfinite(x).all() for x in (result, *pullback(gradient)))
+
+
+def test_one_array_as_large_as_the_weights_is_kept_for_the_gradient() -> None:
+    drawn, visible, kept = given(0)
+
+    def kept_arrays(*inputs: jax.Array) -> Any:
+        return jax.vjp(lambda *x: attend(*x, visible, kept, 0.25), *inputs)[1]
+
+    sizes = [x.size for x in jax.tree.leaves(jax.eval_shape(kept_arrays, *drawn[:3]))]
+    assert sizes.count(ROWS * HEADS * LENGTH**2) == 1 and max(sizes) == ROWS * HEADS * LENGTH**2
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.25])
+def test_bfloat16_is_the_same_but_for_rounding(rate: float) -> None:
     drawn, visible, kept = given(1, jnp.bfloat16)
     *inputs, gradient = drawn
     gradient = jnp.where(visible.any(-1)[..., None], gradient, 0)
-    wanted = formula((*inputs, gradient), visible, np.asarray(kept), 0.25)
-    result, pullback = jax.vjp(lambda *given: attend(*given, visible, kept, 0.25), *inputs)
-    assert result.dtype == jnp.bfloat16
+    mask = kept if rate else None
+    wanted = formula((*inputs, gradient), visible, np.asarray(kept) | (rate == 0), rate)
+    result, pullback = jax.vjp(lambda *given: attend(*given, visible, mask, rate), *inputs)
     real = np.asarray(visible.any(-1))[..., None]
     for found, right in zip((jnp.where(real, result, 0), *pullback(gradient)), wanted, strict=True):
-        largest = np.abs(right).max()
-        np.testing.assert_allclose(np.float64(found), right, atol=0.03 * largest)
+        assert found.dtype == jnp.bfloat16
+        np.testing.assert_allclose(np.float64(found), right, atol=0.03 * np.abs(right).max())

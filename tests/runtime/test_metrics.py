@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import subprocess
 import sys
 import types
 from pathlib import Path
@@ -118,6 +120,23 @@ def test_events_hold_the_same_numbers(tmp_path: Path) -> None:
     (path,) = (tmp_path / "tensorboard").iterdir()
     assert events(path) == [(1, "loss", 0.5), (2, "loss", 0.25)]
     assert (tmp_path / "metrics.jsonl").read_text().count("grad_norm") == 2
+
+
+def test_events_do_without_torch(tmp_path: Path) -> None:
+    """It takes seconds to import, and can be imported afterwards by whoever wants it."""
+    if importlib.util.find_spec("torch") is None:
+        pytest.skip("no torch")
+    program = """if True:
+        import pathlib, sys
+        from sparsejax.runtime import tensorboard
+        with tensorboard.events(pathlib.Path(sys.argv[1]), 0) as add:
+            add(1, {"loss": 0.5})
+        print("torch" in sys.modules)
+        import torch
+    """
+    line = [sys.executable, "-c", program, str(tmp_path / "events")]
+    done = subprocess.run(line, capture_output=True, text=True)
+    assert (done.stdout, done.returncode) == ("False\n", 0), done.stderr
 
 
 def events(path: Path) -> list[tuple[int, str, float]]:

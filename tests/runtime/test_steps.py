@@ -113,6 +113,20 @@ def test_gradients_are_clipped_as_optax_does(max_norm: float) -> None:
         jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-6), found, wanted)
 
 
+def test_clipping_at_the_edges() -> None:
+    clip = optimization.clip_by_global_norm(jnp.float32(5.0))
+
+    def clipped(*numbers: float, dtype: Any = jnp.float32) -> Any:
+        found, _ = clip.update({"x": jnp.asarray(numbers, dtype)}, optax.EmptyState())
+        assert found["x"].dtype == dtype
+        return np.asarray(found["x"], np.float32)
+
+    assert not clipped(0.0, 0.0).any()
+    np.testing.assert_array_equal(clipped(3.0, 4.0), [3.0, 4.0])
+    np.testing.assert_allclose(clipped(30.0, 40.0, dtype=jnp.bfloat16), [3.0, 4.0], rtol=4e-3)
+    assert np.isnan(clipped(np.nan, 1.0)).all() and np.isnan(clipped(np.inf, 1.0)).any()
+
+
 def made(config: Config, total: int) -> tuple[Any, optimization.Program, optimization.Numbers]:
     """The optimizer of a run of the small model, its program and its numbers."""
     program = optimization.program(config, SMALL)
