@@ -8,22 +8,22 @@ from pathlib import Path
 
 from rich.console import Console
 
+from sparsejax.data import languages
 from sparsejax.prune import Audit, Count
-from sparsejax.runtime.logging import score_table, sparsity_table
+from sparsejax.runtime import tables
+
+PARTS = ("targets", "encoder", "model")
 
 
 def main(run: Path, picture: Path) -> None:
-    lines = (run / "results.jsonl").read_text("utf-8").splitlines()
-    *scores, sparsity = [json.loads(line) for line in lines]
-
-    def count(name: str) -> Count:
-        return Count(*(sparsity[name][field] for field in Count._fields))
-
-    audit = Audit({}, count("targets"), count("encoder"), count("model"), {})
+    rows = [json.loads(line) for line in (run / "results.jsonl").read_text("utf-8").splitlines()]
+    (sparsity,) = [row for row in rows if row["kind"] == "sparsity"]
+    of = {name: Count(*(sparsity[name][field] for field in Count._fields)) for name in PARTS}
+    audit = Audit({}, *(of[name] for name in PARTS), {})
     with Path("/dev/null").open("w") as nowhere:
         console = Console(record=True, width=76, file=nowhere)
-        console.print(score_table({row["language"]: row for row in scores}))
-        console.print(sparsity_table(audit))
+        console.print(tables.scores(rows, languages.table()))
+        console.print(tables.sparsity(audit))
     console.save_svg(str(picture), title="python -m sparsejax.train")
 
 

@@ -495,6 +495,15 @@ def test_quickstart(quickstart: Path) -> None:
     assert macro(quickstart) > 0.7
 
 
+def test_picture_of_the_quickstart(quickstart: Path, tmp_path: Path) -> None:
+    script = Path(__file__).resolve().parents[1] / "docs" / "quickstart_picture.py"
+    line = [sys.executable, str(script), str(quickstart), str(tmp_path / "picture.svg")]
+    done = subprocess.run(line, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    picture = (tmp_path / "picture.svg").read_text("utf-8")
+    assert f"{100 * macro(quickstart):.1f}" in picture and "90.00" in picture
+
+
 @pytest.mark.slow
 def test_corpus_is_learned_dense_and_suffers_at_98_percent(tmp_path: Path) -> None:
     dense = train.run(Config(prune=PruneConfig(method="none"), output=str(tmp_path / "dense")))
