@@ -3,9 +3,10 @@
     python bench/step_parts.py --out docs/benchmarks/step_parts.json
 
 One batch of packed WikiAnn sentences, the training step, alone and as one of ten in a call, as
-`sparsejax.train` makes them, and parts of it that are compiled apart: the loss; its gradient; the
-gradient without any dropout, without that of the attention, and with random bits as JAX makes them;
-the update of a gradient that is there already (clipping, AdamW, pruning). They take turns, and
+`sparsejax.train` makes them, then with all rows of the word embeddings trained, and not only those
+of the sentences; and parts of it that are compiled apart: the loss; its gradient; the gradient
+without any dropout, without that of the attention, and with random bits as JAX makes them; the
+update of a gradient that is there already (clipping, AdamW, pruning). They take turns, and
 medians count. What a part costs within the step may differ: the compiler fuses across.
 
 For comparison: the matrix products of the step at the rate of one product of the shape of the
@@ -28,6 +29,7 @@ import workload
 LANGUAGES = ("en", "de", "ru", "ar", "sw")
 LENGTH, BATCH = 128, 32
 TEN = "step, one of ten in a call"
+ALL = "step, one of ten, all rows trained"
 NUMBERS = 40_000_000  # of the array that is read and written
 Run = Callable[[], Any]
 
@@ -35,14 +37,14 @@ Run = Callable[[], Any]
 class Batch:
     """One batch of the model's step, and what is made of it."""
 
-    def __init__(self, args: Any, method: Any = "magnitude") -> None:
+    def __init__(self, args: Any, method: Any = "magnitude", all_rows: bool = False) -> None:
         import jax
         import jax.numpy as jnp
         import numpy as np
 
         from sparsejax.config import Config, ModelConfig, PruneConfig
         from sparsejax.data import packing, tokenization
-        from sparsejax.runtime import optimization, steps
+        from sparsejax.runtime import optimization, steps, vocabulary
 
         tokenizer, shape = workload.tokenizer_and_shape(args.shared, args.model)
         corpus = workload.sentences(args.shared, "train", LANGUAGES, args.sentences)
@@ -52,15 +54,20 @@ class Batch:
         order = np.random.default_rng(0).permutation(len(encoded.lengths))
         packed = packing.pack(encoded, LENGTH, tokenizer.pad_token_id, order)
         self.rows = packing.rows_per_step(packed, len(encoded.words), args.batch)
-        batch = packed.batch(np.arange(self.rows), self.rows)
-        self.tokens = int(np.count_nonzero(batch["segments"]))
-        self.batch = jax.tree.map(jnp.asarray, batch)
         # Masks change on every tenth step.
         pruning = PruneConfig(method=method, sparsity=0.9, begin=0.0, end=1.0, interval=10)
         self.config = Config(model=ModelConfig(dtype=args.dtype), prune=pruning)
+        params = workload.parameters(args.shared, args.model, shape)
+        trained = vocabulary.choose(self.config, packed.tokens, params, None)
+        if trained is not None and not all_rows:
+            packed, params = trained.numbered(packed), trained.part(params)
+            shape = dataclasses.replace(shape, vocab_size=len(trained.rows))
+        batch = packed.batch(np.arange(self.rows), self.rows)
+        self.tokens = int(np.count_nonzero(batch["segments"]))
+        self.batch = jax.tree.map(jnp.asarray, batch)
         self.program = optimization.program(self.config, shape)
         self.numbers = jax.tree.map(jnp.asarray, optimization.numbers(self.config, 10_000))
-        params = jax.tree.map(jnp.asarray, workload.parameters(args.shared, args.model, shape))
+        params = jax.tree.map(jnp.asarray, params)
         self.state = jax.jit(partial(steps.initial, self.program))(params, self.numbers)
 
     def gradient(self, **dropout: float) -> Run:
@@ -183,7 +190,8 @@ def measure(runs: dict[str, Run], repeats: int) -> dict[str, list[float]]:
         for name, run in runs.items():
             began = time.perf_counter()
             jax.block_until_ready(run())
-            found[name].append(1e3 * (time.perf_counter() - began) / (10 if name == TEN else 1))
+            made = 10 if name in (TEN, ALL) else 1
+            found[name].append(1e3 * (time.perf_counter() - began) / made)
     return {name: times[2:] for name, times in found.items()}
 
 
@@ -208,6 +216,7 @@ def main() -> None:
     runs = {
         "step": batch.step(),
         TEN: batch.one_of_ten(),
+        ALL: Batch(args, all_rows=True).one_of_ten(),
         "loss": batch.loss(),
         "gradient": batch.gradient(),
         "gradient, no dropout": batch.gradient(**none),
@@ -232,6 +241,7 @@ def main() -> None:
         batch=args.batch,
         rows=batch.rows,
         tokens=batch.tokens,
+        rows_trained=batch.program.model.vocab_size,
         ms=ms,
         flops=needed,
         update_bytes=update,

@@ -12,7 +12,8 @@ step, the same precision, dropout as in its config, AdamW, gradients clipped at 
 - pytorch, best: sentences of like lengths together, all of them tokenised and on the device before
   the clock starts, the model compiled with dynamic shapes, and the rest as above.
 - sparsejax dense, magnitude, movement: the training step of `sparsejax.train` on packed rows,
-  several steps a call. Masks change on every tenth step.
+  several steps a call, with the rows of the word embeddings that these sentences need (see
+  `sparsejax/runtime/vocabulary.py`). Masks change on every tenth step.
 
 Each side has a process of its own for each number of sentences a step. All of them start at once,
 compile and make their first steps; then they are timed in turn, several times, while the others
@@ -25,6 +26,7 @@ matrix, over time and over the data sheet's peak. Needs torch.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import os
 import statistics
@@ -70,6 +72,7 @@ def sparsejax_side(method: str, args: argparse.Namespace) -> Training:
         pruning,
         setup,
         steps,
+        vocabulary,
     )
 
     if jax.default_backend() == "cpu":
@@ -89,9 +92,14 @@ def sparsejax_side(method: str, args: argparse.Namespace) -> Training:
     )
     mesh = parallel.make_mesh()
     size = parallel.padded(size, mesh)
+    params = workload.parameters(args.shared, args.model, shape)
+    trained = vocabulary.choose(config, packed.tokens, params, None)
+    if trained is not None:
+        packed, params = trained.numbered(packed), trained.part(params)
+        shape = dataclasses.replace(shape, vocab_size=len(trained.rows))
     program = optimization.program(config, shape, mesh)
     numbers = optimization.numbers(config, TOTAL, mesh)
-    state = setup.start(program, numbers, workload.parameters(args.shared, args.model, shape), None)
+    state = setup.start(program, numbers, params, None)
     matrices = chips.matrix_flops(state.params, 1, training=True)
     attention = chips.attention_flops(shape, LENGTH, 1, training=True)
     shardings = jax.tree.map(lambda leaf: leaf.sharding, state), parallel.whole(mesh)
@@ -113,7 +121,7 @@ def sparsejax_side(method: str, args: argparse.Namespace) -> Training:
             yield count, int(pieces[chosen[chosen >= 0]].sum())
 
     about = {"matrix_flops_per_token": matrices, "peak_flops": workload.peak()}
-    about |= {"platform": jax.default_backend()}
+    about |= {"platform": jax.default_backend(), "rows_trained": shape.vocab_size}
     about |= {"attention_share_of_flops": attention / (attention + matrices)}
     return Training(made(), lambda: jax.block_until_ready(state.step), about)
 
@@ -332,6 +340,9 @@ def summary(processes: list[Process]) -> Found:
     ]
     if shares:
         found["attention_share_of_flops"] = shares[0]
+    rows = [p.about["rows_trained"] for p in processes if p.about and "rows_trained" in p.about]
+    if rows:
+        found["rows_trained"] = rows[0]
     found["settling"] = {p.name: p.settling for p in processes if p.runs}
     found["settled"] = {p.name: p.settled for p in processes if p.runs}
     return found | {"repeats": measured}

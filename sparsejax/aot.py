@@ -2,8 +2,9 @@
 
 The training and the evaluation step are those of `sparsejax.train`, compiled by the TPU's own
 compiler; no weights and no data are read. The flags are those of a training and three more; those
-of its output, its checkpoints and its processes change nothing for a pod. The exit status is 1
-where the steps do not fit into the memory of a device.
+of its output, its checkpoints and its processes change nothing for a pod. All word embeddings are
+trained, since it is not known which ones the sentences need. The exit status is 1 where the steps
+do not fit into the memory of a device.
 """
 
 from __future__ import annotations

@@ -96,6 +96,8 @@ def run(
             f"{job.data.sentences:,} sentences in {len(job.data.train)} languages, "
             f"{job.rows} rows a step: {packing.describe(job.packed)}"
         )
+        if job.vocabulary is not None:
+            log(job.vocabulary.describe())
         if job.mesh.size > 1:
             log(f"{parallel.describe(job.mesh)}, {job.padded_rows // job.mesh.size} rows on each")
         for note in job.notes:
@@ -220,7 +222,8 @@ def fit(
             path = directory / "nonfinite.safetensors"
             with memory():
                 batch = parallel.batch(job.packed, rows, job.padded_rows, job.mesh)
-                error = guards.not_finite(state, batch, job.program, job.numbers, path)
+                pieces = None if job.vocabulary is None else job.vocabulary.rows
+                error = guards.not_finite(state, batch, job.program, job.numbers, path, pieces)
             raise error from None
     if parallel.anywhere(stop.requested is not None, job.mesh):
         name = stop.requested or "another process was asked to stop"
@@ -253,7 +256,7 @@ def scorer(config: Config, job: Setup) -> Callable[[TrainState, int], float | No
     def score(state: TrainState, step: int) -> float | None:
         if not job.data.dev or step < begin:
             return None
-        predicted = tag(state, job.data.dev)
+        predicted = tag(job.whole(state), job.data.dev)
         found = evaluation.on(job.data.dev, predicted, job.data.labels, everything)["macro"]["f1"]
         return None if found is None else float(found)
 
@@ -308,6 +311,7 @@ def finish(
         tables,
     )
 
+    state = job.whole(state)
     first, kept = processes.is_first(), state
     if job.mesh.size > 1:
         kept = parallel.to_host(state)

@@ -25,17 +25,20 @@ def not_finite(
     program: Program,
     numbers: Numbers,
     path: Path,
+    pieces: np.ndarray | None = None,
 ) -> UserError:
     """Writes the state before a step that could not be made, and says what was wrong with it.
 
     The file holds, as `parameters/...`, `gradients/...` and `batch/...`, what the step began with
-    and what came out.
+    and what came out. Where word embeddings are trained in part, `pieces` has the piece of each of
+    their rows, and tokens are numbers of rows.
 
     Args:
       state: before the step.
       batch: of the step.
       program, numbers: of the run.
       path: of the file, in the safetensors format.
+      pieces: int [rows]; None: each row is the piece of its number.
 
     Returns:
       The error to be raised.
@@ -55,6 +58,8 @@ def not_finite(
         for group, values in groups.items()
         for name, value in values.items()
     }
+    if pieces is not None:
+        arrays["pieces"] = np.asarray(pieces, np.int32)
     step = int(state.step) + 1
     about = {"step": str(step), "loss": str(float(loss)), "learning_rate": str(learning_rate)}
     files.write_whole(path, save(arrays, metadata=about))

@@ -122,6 +122,12 @@ def weights_rate(program: Program, numbers: Numbers) -> optax.Schedule:
     return learning_rate(numbers.learning_rate, numbers.warmup, numbers.total, decay=program.decay)
 
 
+def left_by_decay(program: Program, numbers: Numbers, steps: int) -> float:
+    """What is left of a matrix that has had no gradient in so many steps, as a fraction of it."""
+    rates = np.asarray(weights_rate(program, numbers)(np.arange(steps)), np.float64)
+    return float(np.prod(1 - rates * float(numbers.weight_decay)))
+
+
 def clip_by_global_norm(max_norm: Any) -> optax.GradientTransformationExtraArgs:
     """`optax.clip_by_global_norm`, which can be told the norm by whoever knows it already.
 

@@ -26,6 +26,8 @@ from sparsejax.models import bert, huggingface
 from sparsejax.models.bert import BertConfig, Params
 from sparsejax.runtime import optimization, parallel, pruning, steps
 from sparsejax.runtime.logging import Log
+from sparsejax.runtime.vocabulary import Vocabulary
+from sparsejax.runtime.vocabulary import choose as choose_vocabulary
 
 Orders = Callable[[], Iterator[np.ndarray]]
 
@@ -78,7 +80,7 @@ class Setup:
     data: Data
     model: BertConfig
     notes: list[str]  # what the user should know of the data and the model
-    packed: Packed
+    packed: Packed  # the training sentences; tokens are rows of the embeddings that are trained
     orders: Orders  # of the rows, an array for each epoch
     rows: int  # in a batch
     mesh: Mesh  # the devices, which divide those rows
@@ -86,6 +88,7 @@ class Setup:
     program: optimization.Program
     numbers: optimization.Numbers  # on the devices
     masks: prune.Masks | None  # of a model that is pruned already
+    vocabulary: Vocabulary | None  # the part of it that is trained; None: all
     state: steps.TrainState  # before the first step
 
     def alike(self, config: Config) -> str:
@@ -93,6 +96,12 @@ class Setup:
         settings = config_files.digest(config_files.without_paths(config))
         text = f"{settings} {self.model} {self.rows} {self.total} {self.mesh.shape}"
         return f"{self.data.digest()} {text}"
+
+    def whole(self, state: steps.TrainState) -> steps.TrainState:
+        """With the parameters of the model, where the state has those that are trained."""
+        if self.vocabulary is None:
+            return state
+        return self.vocabulary.whole(state, self.program, self.numbers)
 
     @property
     def padded_rows(self) -> int:
@@ -163,7 +172,12 @@ def prepare(config: Config, data: Data) -> Setup:
             f"{rows} rows a step leave {mesh.size - rows} of {mesh.size} devices without any; "
             "raise train.batch_size"
         )
-    program = optimization.program(config, model, mesh)
+    trained = model
+    vocabulary = choose_vocabulary(config, packed.tokens, params, masks)
+    if vocabulary is not None:
+        packed, params = vocabulary.numbered(packed), vocabulary.part(params)
+        trained = dataclasses.replace(model, vocab_size=len(vocabulary.rows))
+    program = optimization.program(config, trained, mesh)
     numbers = optimization.numbers(config, total, mesh)
     return Setup(
         data=data,
@@ -177,6 +191,7 @@ def prepare(config: Config, data: Data) -> Setup:
         program=program,
         numbers=numbers,
         masks=masks,
+        vocabulary=vocabulary,
         state=start(program, numbers, params, masks),
     )
 

@@ -1,0 +1,260 @@
+"""Training on the rows of the word embeddings that occur: the same model, but for rounding."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from sparsejax import train
+from sparsejax.config import (
+    Config,
+    DataConfig,
+    ModelConfig,
+    ParallelConfig,
+    PruneConfig,
+    TrainConfig,
+)
+from sparsejax.data.packing import Packed
+from sparsejax.errors import Stopped, UserError
+from sparsejax.models import bert, huggingface
+from sparsejax.runtime import optimization, parallel, setup, steps, stopping, vocabulary
+
+PIECES = 40
+SMALL = bert.BertConfig(
+    vocab_size=PIECES,
+    hidden_size=8,
+    num_hidden_layers=1,
+    num_attention_heads=2,
+    intermediate_size=16,
+    max_position_embeddings=8,
+    num_labels=7,
+)
+OCCUR = np.array([2, 3, 5, 11, 12, 30, 39])
+STEPS = 6
+
+
+@pytest.fixture(autouse=True)
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vocabulary, "FEWEST", 8)
+
+
+def words(params: bert.Params) -> np.ndarray:
+    return np.asarray(params["embeddings"]["word"]["embedding"])
+
+
+def packed(rng: np.random.Generator) -> Packed:
+    tokens = rng.choice(OCCUR, size=(4, 8)).astype(np.int32)
+    tokens[0, : len(OCCUR)] = OCCUR
+    positions = np.tile(np.arange(8, dtype=np.int32), (4, 1))
+    return Packed(tokens, positions, np.ones_like(tokens), tokens % 7, np.arange(tokens.size))
+
+
+def trained(config: Config, params: bert.Params, rows: Any, chosen: Any) -> steps.TrainState:
+    """The state after all steps, with the whole model in it."""
+    mesh = parallel.make_mesh()
+    shape = SMALL
+    if chosen is not None:
+        rows, params = chosen.numbered(rows), chosen.part(params)
+        shape = dataclasses.replace(SMALL, vocab_size=len(chosen.rows))
+    program = optimization.program(config, shape, mesh)
+    numbers = optimization.numbers(config, 10, mesh)
+    state = setup.start(program, numbers, params, None)
+    step = steps.make_train_step(program)
+    for i in range(STEPS):
+        state, _ = step(state, parallel.batch(rows, np.array([i % 4]), 1, mesh), numbers)
+    return state if chosen is None else chosen.whole(state, program, numbers)
+
+
+@pytest.mark.parametrize("method", ["none", "magnitude", "movement", "soft_movement"])
+def test_the_model_is_the_one_that_training_all_rows_gives(method: Any) -> None:
+    settings = TrainConfig(learning_rate=1e-2, weight_decay=0.3, warmup=0.4, clip_norm=0.5)
+    pruning = PruneConfig(method, sparsity=0.5, begin=0.0, end=0.3, interval=1)
+    config = Config(train=settings, prune=pruning)
+    params = jax.tree.map(np.asarray, bert.init(SMALL, jax.random.key(0)))
+    rows = packed(np.random.default_rng(0))
+    chosen = vocabulary.choose(config, rows.tokens, params, None)
+    assert chosen is not None and len(chosen.rows) == 8
+    found = trained(config, params, rows, chosen)
+    wanted = trained(config, params, rows, None)
+
+    # The keys' biases have no gradient but what rounding makes of it, and Adam forgets its size.
+    def compare(keys: Any, a: jax.Array, b: jax.Array) -> None:
+        if "key/bias" not in jax.tree_util.keystr(keys, simple=True, separator="/"):
+            np.testing.assert_allclose(a, b, rtol=1e-4, atol=2e-6)
+
+    jax.tree.map_with_path(compare, found.params, wanted.params)
+    changed = np.abs(words(found.params) - words(params)).max(axis=1)
+    assert np.all(changed[OCCUR] > 1e-3)
+    # A closed form: 1 - rate * decay in each step.
+    rates = [1e-2 * (t / 4 if t < 4 else (10 - t) / 6) for t in range(STEPS)]
+    left = np.prod([1 - 0.3 * rate for rate in rates])
+    others = np.setdiff1d(np.arange(PIECES), chosen.rows)
+    np.testing.assert_allclose(words(found.params)[others], words(params)[others] * left, rtol=3e-7)
+
+
+def test_rows_are_all_that_occur_and_others_up_to_a_power_of_two() -> None:
+    params = bert.init(SMALL, jax.random.key(0))
+    for occurring, size in ((OCCUR, 8), (np.arange(8), 8), (np.arange(9) * 4, 16), ([39], 8)):
+        chosen = vocabulary.choose(Config(), np.array([occurring]), params, None)
+        assert chosen is not None and len(chosen.rows) == size
+        assert np.all(np.diff(chosen.rows) > 0) and set(occurring) <= set(chosen.rows.tolist())
+        np.testing.assert_array_equal(words(chosen.part(params)), words(params)[chosen.rows])
+
+
+def test_numbered_tokens_look_up_what_pieces_looked_up() -> None:
+    params = bert.init(SMALL, jax.random.key(0))
+    rows = packed(np.random.default_rng(1))
+    chosen = vocabulary.choose(Config(), rows.tokens, params, None)
+    assert chosen is not None
+    found = words(chosen.part(params))[chosen.numbered(rows).tokens]
+    np.testing.assert_array_equal(found, words(params)[rows.tokens])
+
+
+@pytest.mark.parametrize("case", ["nearly all", "pruned", "masks", "fsdp", "small"])
+def test_all_rows_are_trained(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    config, tokens, masks = Config(), OCCUR, None
+    if case == "nearly all":
+        tokens = np.arange(17)  # which would be 32 of 40
+    if case == "pruned":
+        config = Config(prune=PruneConfig(embeddings=True))
+    if case == "masks":
+        masks = {"embeddings/word/embedding": np.ones((PIECES, 8), bool)}
+    if case == "fsdp":
+        config = Config(parallel=ParallelConfig(fsdp=2))
+    if case == "small":
+        monkeypatch.setattr(vocabulary, "FEWEST", 32)
+    params = bert.init(SMALL, jax.random.key(0))
+    assert vocabulary.choose(config, tokens, params, masks) is None
+
+
+# Whole runs: on one of the two languages whose pieces are the vocabulary.
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    config = Config(
+        data=DataConfig(languages=("en", "ru"), train_sentences=60, eval_sentences=20, length=64),
+        model=ModelConfig(layers=1, width=16, heads=2, intermediate=32, vocabulary=400),
+        train=TrainConfig(epochs=1),
+        prune=PruneConfig(method="none"),
+        output=str(tmp_path_factory.mktemp("start") / "run"),
+    )
+    return train.run(config) / "model"
+
+
+def second(start: Path, output: Path, **settings: Any) -> Config:
+    return Config(
+        data=DataConfig(
+            languages=("ru",),
+            eval_languages=("en", "ru"),
+            train_sentences=40,
+            eval_sentences=20,
+            length=64,
+        ),
+        model=ModelConfig(path=str(start)),
+        train=TrainConfig(epochs=3, batch_size=8, log_every=5, **settings),
+        prune=PruneConfig("movement", sparsity=0.5, interval=3),
+        output=str(output),
+    )
+
+
+def shapes_of(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Fills up with how many rows each run trains."""
+    found, prepare = [], setup.prepare
+
+    def noted(*given: Any) -> setup.Setup:
+        job = prepare(*given)
+        found.append(job.program.model.vocab_size)
+        return job
+
+    monkeypatch.setattr(setup, "prepare", noted)
+    return found
+
+
+def test_a_run_on_a_part_is_the_run_on_all(
+    start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained = shapes_of(monkeypatch)
+    part = train.run(second(start, tmp_path / "part"))
+    with monkeypatch.context() as patch:
+        patch.setattr(vocabulary, "FEWEST", 10**6)
+        whole = train.run(second(start, tmp_path / "whole"))
+    size = huggingface.load_shape(start, 1)[1].vocab_size
+    assert trained[0] < size == trained[1]
+    said = [(path / "log.txt").read_text("utf-8") for path in (part, whole)]
+    assert f"{trained[0]:,} of {size:,} word embeddings are trained" in said[0]
+    assert "are trained" not in said[1]
+    models = [load_file(path / "model/model.safetensors") for path in (part, whole)]
+    for name, tensor in models[0].items():
+        if not name.endswith("key.bias"):
+            np.testing.assert_allclose(tensor, models[1][name], atol=1e-5, err_msg=name)
+    logs = [
+        [json.loads(line) for line in (path / "metrics.jsonl").read_text("utf-8").splitlines()]
+        for path in (part, whole)
+    ]
+    for name in ("loss", "grad_norm", "sparsity"):
+        values = [[row[name] for row in rows] for rows in logs]
+        np.testing.assert_allclose(*values, rtol=1e-4)
+    results = [(path / "results.jsonl").read_text("utf-8").splitlines() for path in (part, whole)]
+    sizes = [json.loads(rows[-1])["model"]["size"] for rows in results]
+    assert sizes[0] == sizes[1]
+
+
+def test_a_run_that_was_stopped_goes_on_to_the_same_model(
+    start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone = train.run(second(start, tmp_path / "alone"))
+    stop, make = stopping.Stop(), steps.make_train_steps
+
+    def make_train_steps(*given: Any) -> Any:
+        made, calls = make(*given), []
+
+        def step(*batch: Any) -> Any:
+            calls.append(1)
+            if len(calls) == 2:
+                stop.requested = "SIGTERM"
+            return made(*batch)
+
+        return step
+
+    config = dataclasses.replace(second(start, tmp_path / "run"), resume="auto")
+    with monkeypatch.context() as patch:
+        patch.setattr(steps, "make_train_steps", make_train_steps)
+        with pytest.raises(Stopped):
+            train.run(config, stop)
+    path = train.run(config)
+    assert "goes on after step" in (path / "log.txt").read_text("utf-8")
+    for name in ("model/model.safetensors", "results.jsonl"):
+        assert (path / name).read_bytes() == (alone / name).read_bytes(), name
+
+
+def test_a_state_that_is_not_finite_says_which_pieces_its_rows_are(
+    start: Path, tmp_path: Path
+) -> None:
+    broken = {"learning_rate": 1e30, "warmup": 0.0, "clip_norm": 1e30}
+    with pytest.raises(UserError, match="the loss is nan"):
+        train.run(second(start, tmp_path / "run", **broken))
+    arrays = load_file(tmp_path / "run/nonfinite.safetensors")
+    table = arrays["parameters/embeddings/word/embedding"]
+    assert len(arrays["pieces"]) == len(table) > arrays["batch/tokens"].max()
+    tokenizer, _ = huggingface.load_shape(start, 1)
+    pieces = arrays["pieces"][arrays["batch/tokens"]][arrays["batch/positions"] == 0]
+    assert tokenizer.cls_token_id in pieces
+
+
+def test_the_factor_of_many_steps() -> None:
+    config = Config(train=TrainConfig(learning_rate=2e-5, weight_decay=0.01, warmup=0.0))
+    program = optimization.program(config, SMALL)
+    numbers = jax.tree.map(jnp.asarray, optimization.numbers(config, 100_000))
+    left = optimization.left_by_decay(program, numbers, 100_000)
+    # Half of the peak on average: exp(-0.01 * 2e-5 * 100,000 / 2).
+    np.testing.assert_allclose(left, np.exp(-0.01), rtol=1e-5)
+    assert optimization.left_by_decay(program, numbers, 0) == 1
