@@ -166,7 +166,12 @@ def fit(
     from sparsejax.runtime.calls import calls
     from sparsejax.runtime.checkpoint import About
 
-    about = partial(About, config=config_files.digest(config), data=job.data.digest())
+    about = partial(
+        About,
+        config=config_files.digest(config),
+        data=job.data.digest(),
+        model="" if job.vocabulary is None else job.vocabulary.digest,
+    )
     state, done = job.state, 0
     if newest := checkpoints.newest(about(0), lambda text: log(f"note: {text}")):
         state, done = checkpoints.replace(state, newest), newest

@@ -219,8 +219,8 @@ def test_divided_parameters_are_gathered(tmp_path: Path) -> None:
     ("method", "flags"),
     [
         ("movement", ()),
-        ("soft_movement", ()),
-        ("latent_magnitude", ("--prune.scope", "global")),
+        pytest.param("soft_movement", (), marks=pytest.mark.slow),
+        pytest.param("latent_magnitude", ("--prune.scope", "global"), marks=pytest.mark.slow),
         ("random", ("--prune.pattern", "2:4", "--prune.sparsity", "0.5")),
     ],
 )

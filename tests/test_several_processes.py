@@ -226,7 +226,10 @@ def test_a_mistake_of_one_is_told_by_all(start: Start, tmp_path: Path) -> None:
     assert not (tmp_path / "run/results.jsonl").exists()
 
 
-@pytest.mark.parametrize("other", ["--data.alpha 0.5", "--model.dtype bfloat16"])
+@pytest.mark.parametrize(
+    "other",
+    ["--data.alpha 0.5", pytest.param("--model.dtype bfloat16", marks=pytest.mark.slow)],
+)
 def test_other_settings_are_refused(start: Start, tmp_path: Path, other: str) -> None:
     processes = start(tmp_path / "run", second=other)
     errors = [process.communicate(timeout=200)[1] for process in processes]

@@ -46,6 +46,7 @@ class About:
     config: str  # digest of the configuration
     data: str  # digest of the training data
     score: float | None = None  # of an evaluation, where the checkpoint may become the final model
+    model: str = ""  # digest of what the model has and the state has not; empty: nothing
 
 
 class Checkpoints:
@@ -163,7 +164,7 @@ class Checkpoints:
             except UserError as error:
                 say(f"checkpoint {step} is skipped: {error}")
                 continue
-            for name in ("config", "data"):
+            for name in ("config", "data", "model"):
                 if getattr(found, name) != getattr(about, name):
                     raise UserError(
                         f"{self._directory / str(step)}: of a run with another {name}; "
@@ -199,7 +200,10 @@ class Checkpoints:
     def _restore(self, shapes: Any, step: int) -> Any:
         path = self._directory / str(step) / "state"
         try:
-            return self._writer.restore(path, args=ocp.args.StandardRestore(shapes))
+            found = self._writer.restore(path, args=ocp.args.StandardRestore(shapes))
+            # Orbax gives what it finds, whatever was asked for.
+            jax.tree.map(_check_shape, found, shapes)
+            return found
         except Exception as error:
             raise UserError(
                 f"{path}: does not fit this run ({_line(error)}); if you remove "
@@ -269,6 +273,11 @@ class Checkpoints:
             f"{self._directory}: the checkpoint of step {step} cannot be written "
             f"({_line(error)}); {rest}"
         )
+
+
+def _check_shape(found: Any, wanted: Any) -> None:
+    if found.shape != wanted.shape:
+        raise ValueError(f"an array of the shape {found.shape}, not {wanted.shape}")
 
 
 def _size(state: Any) -> int:

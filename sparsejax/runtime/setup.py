@@ -78,7 +78,7 @@ class Setup:
     """What a training begins with; see `prepare`."""
 
     data: Data
-    model: BertConfig
+    model: BertConfig  # the whole one; that of the program has the word embeddings that are trained
     notes: list[str]  # what the user should know of the data and the model
     packed: Packed  # the training sentences; tokens are rows of the embeddings that are trained
     orders: Orders  # of the rows, an array for each epoch
@@ -172,12 +172,12 @@ def prepare(config: Config, data: Data) -> Setup:
             f"{rows} rows a step leave {mesh.size - rows} of {mesh.size} devices without any; "
             "raise train.batch_size"
         )
-    trained = model
+    stepped = model
     vocabulary = choose_vocabulary(config, packed.tokens, params, masks)
     if vocabulary is not None:
         packed, params = vocabulary.numbered(packed), vocabulary.part(params)
-        trained = dataclasses.replace(model, vocab_size=len(vocabulary.rows))
-    program = optimization.program(config, trained, mesh)
+        stepped = dataclasses.replace(model, vocab_size=len(vocabulary.rows))
+    program = optimization.program(config, stepped, mesh)
     numbers = optimization.numbers(config, total, mesh)
     return Setup(
         data=data,

@@ -1,19 +1,20 @@
-"""The rows of the word embeddings that are trained: those of pieces that are in the sentences.
+"""The rows of the word embeddings that are trained: those that the training sentences look up.
 
-A vocabulary of many languages has many rows that the training sentences never look up. Such a row
-has no gradient: its moments stay zero, and all that AdamW does is to let it decay. A step need not
-read and write it, which is most of the memory that a step moves; the decay of all steps is one
-factor.
+A vocabulary of many languages has many others. They have no gradient: their moments stay zero, and
+all that AdamW does is to let them decay. A step need not read and write them, which is a large part
+of the memory that it moves; the decay of all steps is one factor.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
+import hashlib
 from dataclasses import dataclass
 
 import jax
-import jax.numpy as jnp
 import numpy as np
+from jax.sharding import NamedSharding
 
 from sparsejax.config import Config
 from sparsejax.data.packing import Packed
@@ -37,9 +38,16 @@ class Vocabulary:
     def describe(self) -> str:
         """How many are trained, in words."""
         return (
-            f"{len(self.rows):,} of {len(self.before):,} word embeddings are trained: "
-            "the others are in no sentence, and only decay"
+            f"{len(self.rows):,} of {len(self.before):,} word embeddings are trained; "
+            "the others are in no training sentence, and only decay"
         )
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """Of what the state of the training does not hold, and the model will."""
+        found = hashlib.sha256(np.ascontiguousarray(self.before).data)
+        found.update(self.rows.tobytes())
+        return found.hexdigest()
 
     def numbered(self, packed: Packed) -> Packed:
         """The same with the numbers of rows instead of pieces."""
@@ -63,19 +71,21 @@ class Vocabulary:
           program, numbers: of the run.
         """
         assert program.mesh is not None
-        left = optimization.left_by_decay(program, numbers, int(state.step))
-        everything = parallel.whole(program.mesh)
-        before = parallel.place(self.before, everything)
-        rows = parallel.place(self.rows, everything)
+        sharding = parallel.of_parameters(self.before, program.mesh)
+        before = parallel.place(self.before, sharding)
+        rows = parallel.place(self.rows, parallel.whole(program.mesh))
+        left = np.float32(optimization.left_by_decay(program, numbers, int(state.step)))
         trained = state.params["embeddings"]["word"]["embedding"]
-        words = _put(before, rows, trained, jnp.float32(left))
+        words = _make_put(sharding)(before, rows, trained, left)
         return state._replace(params=_with_words(state.params, words))
 
 
 def choose(
     config: Config, tokens: np.ndarray, params: Params, masks: Masks | None
 ) -> Vocabulary | None:
-    """The pieces that occur, and others up to a power of two, so that runs share programs.
+    """The rows of pieces that occur, and others up to a power of two, so that runs share programs.
+
+    The choice must not depend on the devices: a run may go on with others.
 
     Args:
       config: of the run.
@@ -84,22 +94,19 @@ def choose(
       masks: of a model that is pruned already.
 
     Returns:
-      None where all rows are trained: nearly all of them occur, or word embeddings are pruned,
-      or devices divide the parameters among themselves already.
+      None where all rows are trained: nearly all of them occur, or word embeddings are pruned.
     """
     words = params["embeddings"]["word"]["embedding"]
-    pruned = config.prune.embeddings or PATH in (masks or {})
-    if pruned or config.parallel.fsdp > 1 or WORTH * len(words) < FEWEST:
+    if config.prune.embeddings or PATH in (masks or {}):
         return None
     occurs = np.zeros(len(words), bool)
     occurs[tokens] = True
-    size = FEWEST
-    while size < np.count_nonzero(occurs):
+    count, size = np.count_nonzero(occurs), FEWEST
+    while size < count:
         size *= 2
     if size > WORTH * len(words):
         return None
-    others = np.flatnonzero(~occurs)[: size - np.count_nonzero(occurs)]
-    occurs[others] = True
+    occurs[np.flatnonzero(~occurs)[: size - count]] = True
     return Vocabulary(np.flatnonzero(occurs), np.asarray(words))
 
 
@@ -108,6 +115,10 @@ def _with_words(params: Params, words: np.ndarray | jax.Array) -> Params:
     return params | {"embeddings": embeddings}
 
 
-@jax.jit
-def _put(before: jax.Array, rows: jax.Array, trained: jax.Array, left: jax.Array) -> jax.Array:
-    return (before * left).at[rows].set(trained, unique_indices=True, indices_are_sorted=True)
+@functools.cache
+def _make_put(sharding: NamedSharding) -> jax.stages.Wrapped:
+    def put(before: jax.Array, rows: jax.Array, trained: jax.Array, left: jax.Array) -> jax.Array:
+        kept = before * left
+        return kept.at[rows].set(trained, unique_indices=True, indices_are_sorted=True)
+
+    return jax.jit(put, out_shardings=sharding)

@@ -72,7 +72,7 @@ def test_train_speed_of_the_other_sides(shared: Path, tmp_path: Path) -> None:
 def test_prune_speed(tmp_path: Path) -> None:
     out = tmp_path / "prune.json"
     line = [sys.executable, str(BENCH / "prune_speed.py"), "--out", str(out)]
-    line += ["--sizes", "10000", "--layers", "2", "--width", "64", "--vocabulary", "1000"]
+    line += ["--sizes", "10000", "--layers", "1", "--width", "64", "--vocabulary", "1000"]
     line += ["--repeats", "2", "--rows", "1"]
     subprocess.run(line, check=True, timeout=900)
     report = json.loads(out.read_text())

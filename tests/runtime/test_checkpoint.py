@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,23 @@ def test_which_are_kept(
     assert Checkpoints(tmp_path / "c", keep).best() == checkpoints.best()
     known = {step: score for step, score in scores.items() if score is not None}
     assert checkpoints.best() == (max(known, key=lambda s: (known[s], -s)) if known else None)
+
+
+def test_a_state_of_another_shape_is_refused(tmp_path: Path) -> None:
+    checkpoints = saved(tmp_path / "c", {1: None}, 1)
+    state = state_of(0) | {"kernel": jnp.zeros((300, 999))}
+    with pytest.raises(
+        UserError, match=r"does not fit this run \(.*\(300, 1000\), not \(300, 999\)"
+    ):
+        checkpoints.replace(state, 1)
+
+
+def test_what_is_not_of_this_run_is_refused_by_name(tmp_path: Path) -> None:
+    checkpoints = saved(tmp_path / "c", {1: None}, 1)
+    for name in ("config", "data", "model"):
+        other = dataclasses.replace(about(0), **{name: "another"})
+        with pytest.raises(UserError, match=f"of a run with another {name}"):
+            checkpoints.newest(other, print)
 
 
 def test_the_state_is_that_of_its_step_though_the_buffers_are_taken_over(tmp_path: Path) -> None:

@@ -202,8 +202,9 @@ def test_the_norm_that_is_clipped_is_that_of_what_the_weights_learn_from(method:
     tx, step = optimization.optimizer(program, numbers, masks), steps.make_train_step
     state = steps.initial(program, params, numbers, masks)
     state, _ = step(program, masks=masks)(state, small_batch(), numbers)
-    _, grads = steps.make_gradient(program)(state, small_batch(), numbers)
-    updates, _ = tx.update(grads, state.opt_state, state.params)  # finds the norm by itself
+    _, grads = jax.jit(steps.make_gradient(program))(state, small_batch(), numbers)
+    # It finds the norm by itself.
+    updates, _ = jax.jit(tx.update)(grads, state.opt_state, state.params)
     wanted = jax.tree.map(np.array, optax.apply_updates(state.params, updates))
     state, _ = step(program, masks=masks)(state, small_batch(), numbers)
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-7), state.params, wanted)
@@ -256,7 +257,7 @@ def test_a_step_that_is_skipped_is_one_with_a_gradient_of_zero(method: str) -> N
     config = small_config(method, "skip")
     tx, state = made(config, 4)[0], small_state(config)
     zero = jax.tree.map(jnp.zeros_like, state.params)
-    updates, opt_state = tx.update(zero, state.opt_state, state.params)
+    updates, opt_state = jax.jit(tx.update)(zero, state.opt_state, state.params)
     wanted = optax.apply_updates(state.params, updates)
     wanted["classifier"]["bias"] = state.params["classifier"]["bias"].at[0].set(jnp.nan)
     opt_state = jax.tree.map(np.array, opt_state)

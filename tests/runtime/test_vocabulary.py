@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +16,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
-from sparsejax import train
+from sparsejax import config_files, train
 from sparsejax.config import (
+    CheckpointConfig,
     Config,
     DataConfig,
     ModelConfig,
-    ParallelConfig,
     PruneConfig,
     TrainConfig,
 )
 from sparsejax.data.packing import Packed
+from sparsejax.data.tokenization import IGNORE
 from sparsejax.errors import Stopped, UserError
 from sparsejax.models import bert, huggingface
 from sparsejax.runtime import optimization, parallel, setup, steps, stopping, vocabulary
@@ -39,6 +45,7 @@ SMALL = bert.BertConfig(
 )
 OCCUR = np.array([2, 3, 5, 11, 12, 30, 39])
 STEPS = 6
+CPU = {"JAX_PLATFORMS": "cpu"}
 
 
 @pytest.fixture(autouse=True)
@@ -54,7 +61,9 @@ def packed(rng: np.random.Generator) -> Packed:
     tokens = rng.choice(OCCUR, size=(4, 8)).astype(np.int32)
     tokens[0, : len(OCCUR)] = OCCUR
     positions = np.tile(np.arange(8, dtype=np.int32), (4, 1))
-    return Packed(tokens, positions, np.ones_like(tokens), tokens % 7, np.arange(tokens.size))
+    labels = tokens % 7
+    labels[2, 0] = IGNORE
+    return Packed(tokens, positions, np.ones_like(tokens), labels, np.arange(tokens.size))
 
 
 def trained(config: Config, params: bert.Params, rows: Any, chosen: Any) -> steps.TrainState:
@@ -73,9 +82,30 @@ def trained(config: Config, params: bert.Params, rows: Any, chosen: Any) -> step
     return state if chosen is None else chosen.whole(state, program, numbers)
 
 
-@pytest.mark.parametrize("method", ["none", "magnitude", "movement", "soft_movement"])
-def test_the_model_is_the_one_that_training_all_rows_gives(method: Any) -> None:
-    settings = TrainConfig(learning_rate=1e-2, weight_decay=0.3, warmup=0.4, clip_norm=0.5)
+@pytest.mark.parametrize(
+    ("method", "nonfinite"),
+    [
+        ("none", "stop"),
+        ("magnitude", "skip"),
+        ("latent_magnitude", "stop"),
+        ("movement", "skip"),
+        ("soft_movement", "stop"),
+    ],
+)
+def test_the_model_is_the_one_that_training_all_rows_gives(
+    method: Any, nonfinite: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where steps are skipped, that of the third row is: it is the one whose loss is not finite."""
+    loss = steps.masked_loss
+
+    def not_always_finite(logits: jax.Array, labels: jax.Array) -> jax.Array:
+        broken = (labels[0, 0] == IGNORE) & (nonfinite == "skip")
+        return loss(logits, labels) + jnp.where(broken, jnp.nan, 0)
+
+    monkeypatch.setattr(steps, "masked_loss", not_always_finite)
+    settings = TrainConfig(
+        learning_rate=1e-2, weight_decay=0.3, warmup=0.4, clip_norm=0.5, nonfinite=nonfinite
+    )
     pruning = PruneConfig(method, sparsity=0.5, begin=0.0, end=0.3, interval=1)
     config = Config(train=settings, prune=pruning)
     params = jax.tree.map(np.asarray, bert.init(SMALL, jax.random.key(0)))
@@ -84,6 +114,8 @@ def test_the_model_is_the_one_that_training_all_rows_gives(method: Any) -> None:
     assert chosen is not None and len(chosen.rows) == 8
     found = trained(config, params, rows, chosen)
     wanted = trained(config, params, rows, None)
+
+    assert found.nonfinite == wanted.nonfinite == (nonfinite == "skip")
 
     # The keys' biases have no gradient but what rounding makes of it, and Adam forgets its size.
     def compare(keys: Any, a: jax.Array, b: jax.Array) -> None:
@@ -118,7 +150,7 @@ def test_numbered_tokens_look_up_what_pieces_looked_up() -> None:
     np.testing.assert_array_equal(found, words(params)[rows.tokens])
 
 
-@pytest.mark.parametrize("case", ["nearly all", "pruned", "masks", "fsdp", "small"])
+@pytest.mark.parametrize("case", ["nearly all", "pruned", "masks", "small"])
 def test_all_rows_are_trained(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
     config, tokens, masks = Config(), OCCUR, None
     if case == "nearly all":
@@ -127,8 +159,6 @@ def test_all_rows_are_trained(case: str, monkeypatch: pytest.MonkeyPatch) -> Non
         config = Config(prune=PruneConfig(embeddings=True))
     if case == "masks":
         masks = {"embeddings/word/embedding": np.ones((PIECES, 8), bool)}
-    if case == "fsdp":
-        config = Config(parallel=ParallelConfig(fsdp=2))
     if case == "small":
         monkeypatch.setattr(vocabulary, "FEWEST", 32)
     params = bert.init(SMALL, jax.random.key(0))
@@ -160,8 +190,9 @@ def second(start: Path, output: Path, **settings: Any) -> Config:
             length=64,
         ),
         model=ModelConfig(path=str(start)),
-        train=TrainConfig(epochs=3, batch_size=8, log_every=5, **settings),
-        prune=PruneConfig("movement", sparsity=0.5, interval=3),
+        train=TrainConfig(**{"epochs": 15, "batch_size": 8, "learning_rate": 1e-2} | settings),
+        prune=PruneConfig("movement", sparsity=0.5, interval=3, end=0.3),
+        checkpoint=CheckpointConfig(every=4, keep=100, best=True),
         output=str(output),
     )
 
@@ -200,18 +231,94 @@ def test_a_run_on_a_part_is_the_run_on_all(
         [json.loads(line) for line in (path / "metrics.jsonl").read_text("utf-8").splitlines()]
         for path in (part, whole)
     ]
-    for name in ("loss", "grad_norm", "sparsity"):
-        values = [[row[name] for row in rows] for rows in logs]
+    for name in ("loss", "grad_norm", "sparsity", "dev_f1"):
+        values = [[row[name] for row in rows if name in row] for rows in logs]
         np.testing.assert_allclose(*values, rtol=1e-4)
     results = [(path / "results.jsonl").read_text("utf-8").splitlines() for path in (part, whole)]
     sizes = [json.loads(rows[-1])["model"]["size"] for rows in results]
     assert sizes[0] == sizes[1]
+    chosen = [json.loads(rows[-1])["step"] for rows in results]
+    assert chosen[0] == chosen[1]
+
+
+COMMAND = """
+import sys
+from sparsejax.runtime import vocabulary
+vocabulary.FEWEST = 8
+from sparsejax import train
+train.main(sys.argv[1:])
+"""
+
+
+@pytest.fixture(scope="module")
+def alone(start: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(vocabulary, "FEWEST", 8)
+        return train.run(second(start, tmp_path_factory.mktemp("alone") / "run"))
+
+
+def alike(found: Path, wanted: Path) -> None:
+    """But for what is rounded in another order."""
+    for name, mask in load_file(found / "masks.safetensors").items():
+        np.testing.assert_array_equal(mask, load_file(wanted / "masks.safetensors")[name])
+    others = load_file(wanted / "model/model.safetensors")
+    for name, tensor in load_file(found / "model/model.safetensors").items():
+        if not name.endswith("key.bias"):
+            np.testing.assert_allclose(tensor, others[name], atol=1e-4, err_msg=name)
+
+
+@pytest.mark.parametrize("processes", [pytest.param(1, marks=pytest.mark.slow), 2])
+def test_devices_divide_the_rows_and_one_goes_on_alone(
+    start: Path, alone: Path, tmp_path: Path, processes: int
+) -> None:
+    path = tmp_path / "run"
+    config_files.save(config_files.settled(second(start, path)), tmp_path / "config.yaml")
+    line = [sys.executable, "-c", COMMAND, "--config", str(tmp_path / "config.yaml")]
+    line += ["--output", str(path), "--parallel.fsdp", "2"]
+    if processes == 1:
+        line += ["--parallel.cpu_devices", "2"]
+        subprocess.run(line, check=True, capture_output=True, timeout=300)
+    else:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        line += ["--parallel.coordinator", f"127.0.0.1:{port}", "--parallel.processes", "2"]
+        both = [
+            subprocess.Popen([*line, "--parallel.process", str(i)], env=os.environ | CPU)
+            for i in range(2)
+        ]
+        assert [process.wait(timeout=300) for process in both] == [0, 0]
+    assert "parameters divided over 2" in (path / "log.txt").read_text("utf-8")
+    assert "word embeddings are trained" in (path / "log.txt").read_text("utf-8")
+    alike(path, alone)
+    # As if it had been killed after its first checkpoint.
+    steps_made = sorted(int(one.name) for one in (path / "checkpoints").iterdir())
+    for step in steps_made[1:]:
+        shutil.rmtree(path / "checkpoints" / str(step))
+    shutil.rmtree(path / "model")
+    (path / "results.jsonl").unlink()
+    train.run(dataclasses.replace(second(start, path), resume="auto"))
+    assert f"goes on after step {steps_made[0]}" in (path / "log.txt").read_text("utf-8")
+    alike(path, alone)
+
+
+def test_a_run_does_not_go_on_with_another_model(start: Path, tmp_path: Path) -> None:
+    path, changed = tmp_path / "run", tmp_path / "model"
+    shutil.copytree(start, changed)
+    config = dataclasses.replace(second(changed, path), resume="auto")
+    train.run(config)
+    (path / "results.jsonl").unlink()
+    tensors = load_file(changed / "model.safetensors")
+    tensors["bert.embeddings.word_embeddings.weight"] *= 2
+    save_file(tensors, changed / "model.safetensors", metadata={"format": "pt"})
+    (changed / "SHA256SUMS").unlink()
+    with pytest.raises(UserError, match="of a run with another model"):
+        train.run(config)
 
 
 def test_a_run_that_was_stopped_goes_on_to_the_same_model(
-    start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    start: Path, alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    alone = train.run(second(start, tmp_path / "alone"))
     stop, make = stopping.Stop(), steps.make_train_steps
 
     def make_train_steps(*given: Any) -> Any:
