@@ -44,6 +44,7 @@ def prepare(data_dir: Path, model: Path, cache: Path) -> dict[str, float]:
         "languages": len(found),
         "sentences": len(together.words),
         "pieces": len(together.tokens),
+        "different_pieces": len(np.unique(together.tokens)),
         "rows": len(packed.tokens),
         "row_share_filled": len(together.tokens) / packed.tokens.size,
         "seconds_to_prepare": prepared,

@@ -127,6 +127,7 @@ def main() -> None:
         batch=args.batch,
         rows=batch.rows,
         tokens=batch.tokens,
+        rows_trained=batch.program.model.vocab_size,
         ms_of_a_step=1e3 * elapsed / calls.STEPS,
         **found,
     )

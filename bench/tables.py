@@ -37,6 +37,12 @@ def span(values: list[float], form: str = ",.0f") -> str:
     return f"{min(values):{form}} to {max(values):{form}}"
 
 
+def rows_trained(found: Report) -> str:
+    """Of the word embeddings; older reports, in which all are, do not say so."""
+    rows = found.get("rows_trained")
+    return f", {rows:,} word embeddings trained" if rows else ""
+
+
 def train_speed(report: Report) -> str:
     several = len(report["batches"]) > 1
     first = next(iter(report["batches"].values()))
@@ -57,6 +63,7 @@ def train_speed(report: Report) -> str:
     head += ["", "tokens/s", "least and most", "ms a step", "ratio"] + ["MFU"] * ("mfu" in first)
     settings = f"{report['model']}, {report['dtype']}"
     settings += "" if several else f", {next(iter(report['batches']))} sentences a step"
+    settings += rows_trained(first)
     return f"{settings}; {about(report)}\n\n" + table(head, rows)
 
 
@@ -67,7 +74,7 @@ def step_parts(report: Report) -> str:
     rows += [[f"{name} at these rates", f"{value:,.0f}"] for name, value in least.items()]
     settings = f"{report['model']}, {report['dtype']}, {report['rows']} rows of 128"
     text = (
-        f"{settings} with {tokens:,} pieces; {about(report)}\n\n"
+        f"{settings} with {tokens:,} pieces{rows_trained(report)}; {about(report)}\n\n"
         f"One product: {report['product_flops_per_second'] / 1e9:,.0f} GFLOP/s; memory: "
         f"{report['memory_bytes_per_second'] / 1e9:,.0f} GB/s. The step makes "
         f"{1e3 * tokens / ms['step']:,.0f} tokens/s; its products and update alone, at these "
@@ -229,7 +236,7 @@ def prune_speed(report: Report) -> str:
 def profile(report: Report) -> str:
     text = (
         f"{report['model']}, {report['dtype']}, {report['rows']} rows of 128 with "
-        f"{report['tokens']:,} pieces; {about(report)} A step: {report['ms_of_a_step']:,.1f} ms."
+        f"{report['tokens']:,} pieces{rows_trained(report)}; {about(report)} A step: {report['ms_of_a_step']:,.1f} ms."
     )
     rows = [
         [name, f"{one['ms']:,.2f}", f"{one['kernels']:,.0f}"]
@@ -250,9 +257,10 @@ def startup(report: Report) -> str:
 
 def prepare_data(report: Report) -> str:
     first = report["first"]
+    different = f", {first['different_pieces']:,} different ones"
     text = (
         f"{about(report)} {first['sentences']:,} sentences of {first['languages']} languages, "
-        f"{first['pieces']:,} pieces, which fill {100 * first['row_share_filled']:.1f} % of "
+        f"{first['pieces']:,} pieces{different}, which fill {100 * first['row_share_filled']:.1f} % of "
         f"{first['rows']:,} rows of 128."
     )
     rows = [
