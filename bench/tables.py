@@ -236,7 +236,8 @@ def prune_speed(report: Report) -> str:
 def profile(report: Report) -> str:
     text = (
         f"{report['model']}, {report['dtype']}, {report['rows']} rows of 128 with "
-        f"{report['tokens']:,} pieces{rows_trained(report)}; {about(report)} A step: {report['ms_of_a_step']:,.1f} ms."
+        f"{report['tokens']:,} pieces{rows_trained(report)}; {about(report)} "
+        f"A step: {report['ms_of_a_step']:,.1f} ms."
     )
     rows = [
         [name, f"{one['ms']:,.2f}", f"{one['kernels']:,.0f}"]
@@ -260,8 +261,8 @@ def prepare_data(report: Report) -> str:
     different = f", {first['different_pieces']:,} different ones"
     text = (
         f"{about(report)} {first['sentences']:,} sentences of {first['languages']} languages, "
-        f"{first['pieces']:,} pieces{different}, which fill {100 * first['row_share_filled']:.1f} % of "
-        f"{first['rows']:,} rows of 128."
+        f"{first['pieces']:,} pieces{different}, which fill "
+        f"{100 * first['row_share_filled']:.1f} % of {first['rows']:,} rows of 128."
     )
     rows = [
         [
