@@ -9,8 +9,10 @@ sparsities with and without the word embeddings, in three seeds; multilingual, a
 each language. Of each the paper's epochs are not known here: EPOCHS of ours. A monolingual model is
 evaluated in its own language, a multilingual one in all of them. What a run takes beside its steps
 and its evaluation (reading, the model, checkpoints, saving) is that of a small run after the first.
-Compilation is left out: a program for every number of rows per step, which languages differ in, and
-for dense and pruned runs.
+Monolingual runs that do not prune word embeddings train a part of them, which is faster than the
+rates of `train_speed.py --all-rows`. Compilation is left out: a program for every number of rows
+per step, which languages differ in, for every number of word embeddings, and for dense and pruned
+runs.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@
 #
 # PART   speed       fine-tuning of mBERT's shapes in bfloat16 against PyTorch, pruning included
 #        grid        evaluation, small runs, and with what `speed` left in OUT the paper's grid
-#        pruning     masks and updates by themselves
+#        pruning     masks and updates by themselves, and the parts of a step
 #        throughput  the quickstart, and tokens per second by rows per step, in both precisions
 #        tests       the test suite
 # SHARED what the benchmarks take as --shared: data/panx, data/mbert-vocab.txt, models/e5-small-39
@@ -58,12 +58,14 @@ case $part in
     programs=$(mktemp -d)
     trap 'rm -rf "$programs"' EXIT
     export JAX_COMPILATION_CACHE_DIR=$programs
-    measure train bench/train_speed.py "${training[@]}" --batches 32 256 --out "$out/train.json"
+    # All word embeddings, for the grid has runs of all languages, and such that prune them.
+    measure train bench/train_speed.py "${training[@]}" --all-rows --batches 32 256 \
+      --out "$out/train.json"
     measure profile bench/profile_step.py --shared "$shared" --model "${MODEL:-mbert}" \
       --dtype "$dtype" --batch 256 ${SENTENCES:+--sentences "$SENTENCES"} --out "$out/profile.json"
     # Random sentences that are padded to the longest would not fit on the device.
     measure train_2048 bench/train_speed.py "${training[@]}" --batches 2048 \
-      --sides "pytorch, best" "sparsejax dense" --out "$out/train_2048.json"
+      --all-rows --sides "pytorch, best" "sparsejax dense" --out "$out/train_2048.json"
     ;;
   grid)
     [[ -f $out/train.json ]] || die "$out/train.json is not there: the part speed makes it"
@@ -77,6 +79,8 @@ case $part in
     ;;
   pruning)
     measure prune_speed bench/prune_speed.py --out "$out/prune_speed.json"
+    measure step_parts bench/step_parts.py --shared "$shared" --model "${MODEL:-mbert}" \
+      --dtype "$dtype" ${SENTENCES:+--sentences "$SENTENCES"} --out "$out/step_parts.json"
     ;;
   throughput)
     read -r -a rows <<<"${ROWS:-8 32 128 512 1024}"

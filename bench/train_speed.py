@@ -13,7 +13,8 @@ step, the same precision, dropout as in its config, AdamW, gradients clipped at 
   the clock starts, the model compiled with dynamic shapes, and the rest as above.
 - sparsejax dense, magnitude, movement: the training step of `sparsejax.train` on packed rows,
   several steps a call, with the rows of the word embeddings that these sentences need (see
-  `sparsejax/runtime/vocabulary.py`). Masks change on every tenth step.
+  `sparsejax/runtime/vocabulary.py`), or with --all-rows all of them, as for many languages. Masks
+  change on every tenth step.
 
 Each side has a process of its own for each number of sentences a step. All of them start at once,
 compile and make their first steps; then they are timed in turn, several times, while the others
@@ -94,7 +95,7 @@ def sparsejax_side(method: str, args: argparse.Namespace) -> Training:
     size = parallel.padded(size, mesh)
     params = workload.parameters(args.shared, args.model, shape)
     trained = vocabulary.choose(config, packed.tokens, params, None)
-    if trained is not None:
+    if trained is not None and not args.all_rows:
         packed, params = trained.numbered(packed), trained.part(params)
         shape = dataclasses.replace(shape, vocab_size=len(trained.rows))
     program = optimization.program(config, shape, mesh)
@@ -375,6 +376,9 @@ def main() -> None:
         "--batches", type=int, nargs="+", default=[32], help="sentences a step, on average"
     )
     parser.add_argument("--sentences", type=int, default=400, help="of each language")
+    parser.add_argument(
+        "--all-rows", action="store_true", help="sparsejax trains all word embeddings, too"
+    )
     parser.add_argument("--sides", nargs="+", choices=list(SIDES), default=list(SIDES))
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=30, help="timed, per side and repeat")

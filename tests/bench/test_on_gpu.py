@@ -68,7 +68,7 @@ def machine(tmp_path: Path) -> Machine:
 
 @pytest.mark.parametrize(
     ("part", "calls"),
-    [("speed", 3), ("grid", 3), ("pruning", 1), ("throughput", 8), ("tests", 1)],
+    [("speed", 3), ("grid", 3), ("pruning", 2), ("throughput", 8), ("tests", 1)],
 )
 def test_what_is_called_is_there(machine: Machine, part: str, calls: int) -> None:
     assert machine.run(part) == (0, "")
