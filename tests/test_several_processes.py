@@ -180,6 +180,7 @@ def test_other_sentences_are_refused(whole: dict[int, Path], tmp_path: Path) -> 
     assert (run / "results.jsonl").read_bytes() == before
 
 
+@pytest.mark.slow  # tests/runtime/test_vocabulary.py has a smaller one
 def test_it_goes_on_in_one_process(start: Start, whole: dict[int, Path], tmp_path: Path) -> None:
     run = tmp_path / "run"
     processes = start(run, "--parallel.fsdp", "2")

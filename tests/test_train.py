@@ -151,7 +151,15 @@ def test_a_pruned_run_goes_on(
     assert load(path / "config.yaml").prune.masks == str(finished / "masks.safetensors")
 
 
-@pytest.mark.parametrize("method", ["movement", "soft_movement", "latent_magnitude", "random"])
+@pytest.mark.parametrize(
+    "method",
+    [
+        "movement",
+        "soft_movement",
+        pytest.param("latent_magnitude", marks=pytest.mark.slow),
+        pytest.param("random", marks=pytest.mark.slow),
+    ],
+)
 def test_other_methods_save_what_was_pruned(method: str, tmp_path: Path) -> None:
     # A high threshold, for scores move by a hundredth a step; no penalty, or nothing is left.
     config = tiny(tmp_path / "run", prune=PruneConfig(method=method, threshold=0.49, penalty=0.0))

@@ -54,6 +54,7 @@ def test_lengths(shared: Path, tmp_path: Path) -> None:
     assert min(point["bytes_of_arguments"], point["bytes_of_temporaries"]) > 0
 
 
+@pytest.mark.slow
 def test_languages(shared: Path, tmp_path: Path) -> None:
     flags = ["--languages", 1, 3, "--evaluated", 60]
     one, three = measured(shared, tmp_path / "out.json", "languages", *flags)

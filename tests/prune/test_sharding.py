@@ -43,8 +43,8 @@ def method(name, scope, pattern):
     threshold = prune.cubic(0.45, begin=1, end=6, interval=2)
     return prune.soft_movement(sgd, adam, threshold, RULES, penalty=1.0, pattern=pattern)
 
-def layouts():  # what is left out, columns on 2 and replicated on 2 and 8, held too but takes long
-    for layout, n in (("replicated", 1), ("rows", 2), ("rows", 8), ("columns", 8)):
+def layouts():  # what is left out, fewer devices and replicated on 8, held too but takes long
+    for layout, n in (("replicated", 1), ("rows", 8), ("columns", 8)):
         axes = {"replicated": (), "rows": ("x",), "columns": (None, "x")}[layout]
         yield f"{layout} on {n}", Mesh(np.array(jax.devices()[:n]), ("x",)), PartitionSpec(*axes)
 
@@ -110,6 +110,6 @@ RANKED = [
     "run", [*RANKED, "soft_movement tensor weights", "soft_movement tensor blocks"]
 )
 def test_masks_are_the_same_to_the_bit_however_arrays_are_sharded(digests: Any, run: str) -> None:
-    assert len(digests[run]) == 4
+    assert len(digests[run]) == 3
     assert len({digest for digest, _ in digests[run].values()}) == 1, digests[run]
     assert 0.4 < digests[run]["replicated on 1"][1] < 1  # of all masks: something was pruned

@@ -68,7 +68,12 @@ def test_calls_end_where_masks_are_due() -> None:
 
 @pytest.mark.parametrize(
     ("method", "nonfinite"),
-    [("none", "skip"), ("magnitude", "stop"), ("movement", "skip"), ("soft_movement", "stop")],
+    [
+        pytest.param("none", "skip", marks=pytest.mark.slow),
+        ("magnitude", "stop"),
+        ("movement", "skip"),
+        pytest.param("soft_movement", "stop", marks=pytest.mark.slow),
+    ],
 )
 def test_steps_in_one_call_are_the_steps_one_by_one(method: Any, nonfinite: Any) -> None:
     """To the bit but for what the compiler rounds elsewhere; the last batch is a short one."""

@@ -185,7 +185,13 @@ def test_the_gradient_is_taken_where_pruned_weights_are_zero() -> None:
     np.testing.assert_allclose(after, before["query"]["kernel"], rtol=1e-4)  # decayed, not lost
 
 
-@pytest.mark.parametrize("method", get_args(get_type_hints(PruneConfig)["method"]))
+METHODS = [
+    pytest.param(name, marks=pytest.mark.slow) if name in ("random", "latent_magnitude") else name
+    for name in get_args(get_type_hints(PruneConfig)["method"])
+]
+
+
+@pytest.mark.parametrize("method", METHODS)
 def test_the_norm_that_is_clipped_is_that_of_what_the_weights_learn_from(method: Any) -> None:
     # One that is far too small: AdamW itself forgets the size of a gradient, but for its epsilon.
     train = TrainConfig(warmup=0.0, clip_norm=1e-8, learning_rate=1.0)

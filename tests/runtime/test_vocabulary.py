@@ -87,9 +87,9 @@ def trained(config: Config, params: bert.Params, rows: Any, chosen: Any) -> step
     [
         ("none", "stop"),
         ("magnitude", "skip"),
-        ("latent_magnitude", "stop"),
+        pytest.param("latent_magnitude", "stop", marks=pytest.mark.slow),
         ("movement", "skip"),
-        ("soft_movement", "stop"),
+        pytest.param("soft_movement", "stop", marks=pytest.mark.slow),
     ],
 )
 def test_the_model_is_the_one_that_training_all_rows_gives(
