@@ -97,6 +97,7 @@ def main() -> None:
     workload.model_flags(parser)
     parser.add_argument("--batch", type=int, default=32, help="sentences a step, on average")
     parser.add_argument("--sentences", type=int, default=100, help="of each language")
+    parser.add_argument("--all-rows", action="store_true", help="train all word embeddings")
     args = parser.parse_args()
     workload.check(args.shared)
 
@@ -107,7 +108,7 @@ def main() -> None:
 
     if jax.default_backend() == "cpu":
         host_memory.keep_freed_memory()  # as `sparsejax.train` does
-    batch = Batch(args, method="none")
+    batch = Batch(args, method="none", all_rows=args.all_rows)
     batches = jax.tree.map(lambda column: jnp.stack([column] * calls.STEPS), batch.batch)
     given = batch.state, batches, jnp.int32(calls.STEPS), batch.numbers
     program = steps.make_train_steps(batch.program).lower(*given).compile()  # type: ignore[attr-defined]

@@ -63,7 +63,8 @@ def train_speed(report: Report) -> str:
     head += ["", "tokens/s", "least and most", "ms a step", "ratio"] + ["MFU"] * ("mfu" in first)
     settings = f"{report['model']}, {report['dtype']}"
     settings += "" if several else f", {next(iter(report['batches']))} sentences a step"
-    settings += rows_trained(first)
+    if "rows_trained" in first:
+        settings += f"; sparsejax trains {first['rows_trained']:,} word embeddings"
     return f"{settings}; {about(report)}\n\n" + table(head, rows)
 
 

@@ -170,7 +170,7 @@ def fit(
         About,
         config=config_files.digest(config),
         data=job.data.digest(),
-        model="" if job.vocabulary is None else job.vocabulary.digest,
+        model=job.untrained,
     )
     state, done = job.state, 0
     if newest := checkpoints.newest(about(0), lambda text: log(f"note: {text}")):

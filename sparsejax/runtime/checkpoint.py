@@ -152,7 +152,7 @@ class Checkpoints:
           say: is told of each that is skipped.
 
         Raises:
-          UserError: it is of another configuration or of other data.
+          UserError: it is of another configuration, of other data or of another model.
         """
         step = (self._newest(about, say) if self._first else None) or 0
         return parallel.number_of_first(step) or None

@@ -124,7 +124,7 @@ def weights_rate(program: Program, numbers: Numbers) -> optax.Schedule:
 
 def left_by_decay(program: Program, numbers: Numbers, steps: int) -> float:
     """What is left of a matrix that has had no gradient in so many steps, as a fraction of it."""
-    # Those of all steps of the run, so that one program serves any number of them.
+    # Those of all steps, so that a run computes them by one program, whatever their number here.
     rates = np.asarray(weights_rate(program, numbers)(np.arange(int(numbers.total))), np.float64)
     return float(np.prod(1 - rates[:steps] * float(numbers.weight_decay)))
 

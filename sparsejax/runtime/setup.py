@@ -95,7 +95,12 @@ class Setup:
         """What all processes of a run must have alike; paths may differ."""
         settings = config_files.digest(config_files.without_paths(config))
         text = f"{settings} {self.model} {self.rows} {self.total} {self.mesh.shape}"
-        return f"{self.data.digest()} {text}"
+        return f"{self.data.digest()} {self.untrained} {text}"
+
+    @property
+    def untrained(self) -> str:
+        """Digest of what the model will have from the one it starts from; empty: nothing."""
+        return "" if self.vocabulary is None else self.vocabulary.digest
 
     def whole(self, state: steps.TrainState) -> steps.TrainState:
         """With the parameters of the model, where the state has those that are trained."""
@@ -173,7 +178,9 @@ def prepare(config: Config, data: Data) -> Setup:
             "raise train.batch_size"
         )
     stepped = model
-    vocabulary = choose_vocabulary(config, packed.tokens, params, masks)
+    vocabulary = None
+    if data.checkpoint is not None:  # else the vocabulary is one of these very sentences
+        vocabulary = choose_vocabulary(config, packed.tokens, params, masks)
     if vocabulary is not None:
         packed, params = vocabulary.numbered(packed), vocabulary.part(params)
         stepped = dataclasses.replace(model, vocab_size=len(vocabulary.rows))

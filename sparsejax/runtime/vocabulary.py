@@ -76,7 +76,7 @@ class Vocabulary:
         rows = parallel.place(self.rows, parallel.whole(program.mesh))
         left = np.float32(optimization.left_by_decay(program, numbers, int(state.step)))
         trained = state.params["embeddings"]["word"]["embedding"]
-        words = _make_put(sharding)(before, rows, trained, left)
+        words = parallel.in_turn(_make_put(sharding)(before, rows, trained, left))
         return state._replace(params=_with_words(state.params, words))
 
 

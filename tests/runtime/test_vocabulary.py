@@ -31,7 +31,7 @@ from sparsejax.data.packing import Packed
 from sparsejax.data.tokenization import IGNORE
 from sparsejax.errors import Stopped, UserError
 from sparsejax.models import bert, huggingface
-from sparsejax.runtime import optimization, parallel, setup, steps, stopping, vocabulary
+from sparsejax.runtime import logging, optimization, parallel, setup, steps, stopping, vocabulary
 
 PIECES = 40
 SMALL = bert.BertConfig(
@@ -45,6 +45,7 @@ SMALL = bert.BertConfig(
 )
 OCCUR = np.array([2, 3, 5, 11, 12, 30, 39])
 STEPS = 6
+TINY = ModelConfig(layers=1, width=16, heads=2, intermediate=32, vocabulary=400)
 CPU = {"JAX_PLATFORMS": "cpu"}
 
 
@@ -172,7 +173,7 @@ def test_all_rows_are_trained(case: str, monkeypatch: pytest.MonkeyPatch) -> Non
 def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = Config(
         data=DataConfig(languages=("en", "ru"), train_sentences=60, eval_sentences=20, length=64),
-        model=ModelConfig(layers=1, width=16, heads=2, intermediate=32, vocabulary=400),
+        model=TINY,
         train=TrainConfig(epochs=1),
         prune=PruneConfig(method="none"),
         output=str(tmp_path_factory.mktemp("start") / "run"),
@@ -308,12 +309,39 @@ def test_a_run_does_not_go_on_with_another_model(start: Path, tmp_path: Path) ->
     config = dataclasses.replace(second(changed, path), resume="auto")
     train.run(config)
     (path / "results.jsonl").unlink()
-    tensors = load_file(changed / "model.safetensors")
-    tensors["bert.embeddings.word_embeddings.weight"] *= 2
-    save_file(tensors, changed / "model.safetensors", metadata={"format": "pt"})
-    (changed / "SHA256SUMS").unlink()
+    double(changed)
     with pytest.raises(UserError, match="of a run with another model"):
         train.run(config)
+
+
+def double(model: Path) -> None:
+    """Its word embeddings."""
+    tensors = load_file(model / "model.safetensors")
+    tensors["bert.embeddings.word_embeddings.weight"] *= 2
+    save_file(tensors, model / "model.safetensors", metadata={"format": "pt"})
+    (model / "SHA256SUMS").unlink()
+
+
+def test_processes_must_begin_with_the_same_word_embeddings(start: Path, tmp_path: Path) -> None:
+    said = []
+    for name in ("first", "copy", "changed"):
+        shutil.copytree(start, tmp_path / name)
+        if name == "changed":
+            double(tmp_path / name)
+        config = second(tmp_path / name, tmp_path / "run")
+        job = setup.prepare(config, setup.read(config, logging.Log(quiet=True)))
+        assert job.vocabulary is not None
+        said.append(job.alike(config))
+    assert said[0] == said[1] != said[2]
+
+
+def test_a_new_model_is_trained_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its vocabulary is one of the sentences; and its numbers may differ on another device."""
+    part = vocabulary.Vocabulary(np.arange(8), np.zeros((400, 16), np.float32))
+    monkeypatch.setattr(setup, "choose_vocabulary", lambda *given: part)
+    config = Config(model=TINY, data=DataConfig(languages=("ru",), train_sentences=60))
+    job = setup.prepare(config, setup.read(config, logging.Log(quiet=True)))
+    assert job.vocabulary is None and job.program.model.vocab_size == job.model.vocab_size
 
 
 def test_a_run_that_was_stopped_goes_on_to_the_same_model(
