@@ -385,11 +385,12 @@ def test_a_state_that_is_not_finite_says_which_pieces_its_rows_are(
     assert tokenizer.cls_token_id in pieces
 
 
-def test_the_factor_of_many_steps() -> None:
-    config = Config(train=TrainConfig(learning_rate=2e-5, weight_decay=0.01, warmup=0.0))
+@pytest.mark.parametrize(("decay", "mean"), [("linear", 0.5), ("constant", 1.0)])
+def test_the_factor_of_many_steps(decay: Any, mean: float) -> None:
+    settings = TrainConfig(learning_rate=2e-5, weight_decay=0.01, warmup=0.0, decay=decay)
+    config = Config(train=settings)
     program = optimization.program(config, SMALL)
     numbers = jax.tree.map(jnp.asarray, optimization.numbers(config, 100_000))
     left = optimization.left_by_decay(program, numbers, 100_000)
-    # Half of the peak on average: exp(-0.01 * 2e-5 * 100,000 / 2).
-    np.testing.assert_allclose(left, np.exp(-0.01), rtol=1e-5)
+    np.testing.assert_allclose(left, np.exp(-0.01 * 2e-5 * mean * 100_000), rtol=1e-5)
     assert optimization.left_by_decay(program, numbers, 0) == 1
