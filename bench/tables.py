@@ -283,6 +283,7 @@ MAKERS: dict[str, Callable[[Report], str]] = {
     "train_speed_mbert": train_speed,
     "step_parts": step_parts,
     "step_parts_before": step_parts,
+    "step_parts_mbert": step_parts,
     "evaluate_speed": evaluate_speed,
     "evaluate_all": evaluate_all,
     "evaluate_host": evaluate_host,
