@@ -62,7 +62,8 @@ case $part in
     measure train bench/train_speed.py "${training[@]}" --all-rows --batches 32 256 \
       --out "$out/train.json"
     measure profile bench/profile_step.py --shared "$shared" --model "${MODEL:-mbert}" \
-      --dtype "$dtype" --batch 256 --all-rows ${SENTENCES:+--sentences "$SENTENCES"} --out "$out/profile.json"
+      --dtype "$dtype" --batch 256 --all-rows ${SENTENCES:+--sentences "$SENTENCES"} \
+      --out "$out/profile.json"
     # Random sentences that are padded to the longest would not fit on the device.
     measure train_2048 bench/train_speed.py "${training[@]}" --batches 2048 \
       --all-rows --sides "pytorch, best" "sparsejax dense" --out "$out/train_2048.json"

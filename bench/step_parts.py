@@ -60,8 +60,7 @@ class Batch:
         params = workload.parameters(args.shared, args.model, shape)
         trained = vocabulary.choose(self.config, packed.tokens, params, None)
         if trained is not None and not all_rows:
-            packed, params = trained.numbered(packed), trained.part(params)
-            shape = dataclasses.replace(shape, vocab_size=len(trained.rows))
+            shape, packed, params = trained.part(shape, packed, params)
         batch = packed.batch(np.arange(self.rows), self.rows)
         self.tokens = int(np.count_nonzero(batch["segments"]))
         self.batch = jax.tree.map(jnp.asarray, batch)

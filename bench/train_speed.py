@@ -27,7 +27,6 @@ matrix, over time and over the data sheet's peak. Needs torch.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import os
 import statistics
@@ -96,8 +95,7 @@ def sparsejax_side(method: str, args: argparse.Namespace) -> Training:
     params = workload.parameters(args.shared, args.model, shape)
     trained = vocabulary.choose(config, packed.tokens, params, None)
     if trained is not None and not args.all_rows:
-        packed, params = trained.numbered(packed), trained.part(params)
-        shape = dataclasses.replace(shape, vocab_size=len(trained.rows))
+        shape, packed, params = trained.part(shape, packed, params)
     program = optimization.program(config, shape, mesh)
     numbers = optimization.numbers(config, TOTAL, mesh)
     state = setup.start(program, numbers, params, None)

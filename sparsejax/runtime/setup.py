@@ -177,13 +177,11 @@ def prepare(config: Config, data: Data) -> Setup:
             f"{rows} rows a step leave {mesh.size - rows} of {mesh.size} devices without any; "
             "raise train.batch_size"
         )
-    stepped = model
-    vocabulary = None
+    vocabulary, stepped = None, model
     if data.checkpoint is not None:  # else the vocabulary is one of these very sentences
         vocabulary = choose_vocabulary(config, packed.tokens, params, masks)
     if vocabulary is not None:
-        packed, params = vocabulary.numbered(packed), vocabulary.part(params)
-        stepped = dataclasses.replace(model, vocab_size=len(vocabulary.rows))
+        stepped, packed, params = vocabulary.part(model, packed, params)
     program = optimization.program(config, stepped, mesh)
     numbers = optimization.numbers(config, total, mesh)
     return Setup(

@@ -18,7 +18,7 @@ from jax.sharding import NamedSharding
 
 from sparsejax.config import Config
 from sparsejax.data.packing import Packed
-from sparsejax.models.bert import Params
+from sparsejax.models.bert import BertConfig, Params
 from sparsejax.prune import Masks
 from sparsejax.runtime import optimization, parallel
 from sparsejax.runtime.steps import TrainState
@@ -49,14 +49,16 @@ class Vocabulary:
         found.update(self.rows.tobytes())
         return found.hexdigest()
 
-    def numbered(self, packed: Packed) -> Packed:
-        """The same with the numbers of rows instead of pieces."""
+    def part(
+        self, model: BertConfig, packed: Packed, params: Params
+    ) -> tuple[BertConfig, Packed, Params]:
+        """What a step sees of the three: tokens are numbers of rows then."""
         tokens = np.searchsorted(self.rows, packed.tokens).astype(packed.tokens.dtype)
-        return dataclasses.replace(packed, tokens=tokens)
-
-    def part(self, params: Params) -> Params:
-        """The parameters that are trained."""
-        return _with_words(params, self.before[self.rows])
+        return (
+            dataclasses.replace(model, vocab_size=len(self.rows)),
+            dataclasses.replace(packed, tokens=tokens),
+            _with_words(params, self.before[self.rows]),
+        )
 
     def whole(
         self,

@@ -72,8 +72,7 @@ def trained(config: Config, params: bert.Params, rows: Any, chosen: Any) -> step
     mesh = parallel.make_mesh()
     shape = SMALL
     if chosen is not None:
-        rows, params = chosen.numbered(rows), chosen.part(params)
-        shape = dataclasses.replace(SMALL, vocab_size=len(chosen.rows))
+        shape, rows, params = chosen.part(SMALL, rows, params)
     program = optimization.program(config, shape, mesh)
     numbers = optimization.numbers(config, 10, mesh)
     state = setup.start(program, numbers, params, None)
@@ -139,7 +138,6 @@ def test_rows_are_all_that_occur_and_others_up_to_a_power_of_two() -> None:
         chosen = vocabulary.choose(Config(), np.array([occurring]), params, None)
         assert chosen is not None and len(chosen.rows) == size
         assert np.all(np.diff(chosen.rows) > 0) and set(occurring) <= set(chosen.rows.tolist())
-        np.testing.assert_array_equal(words(chosen.part(params)), words(params)[chosen.rows])
 
 
 def test_numbered_tokens_look_up_what_pieces_looked_up() -> None:
@@ -147,8 +145,9 @@ def test_numbered_tokens_look_up_what_pieces_looked_up() -> None:
     rows = packed(np.random.default_rng(1))
     chosen = vocabulary.choose(Config(), rows.tokens, params, None)
     assert chosen is not None
-    found = words(chosen.part(params))[chosen.numbered(rows).tokens]
-    np.testing.assert_array_equal(found, words(params)[rows.tokens])
+    shape, numbered, part = chosen.part(SMALL, rows, params)
+    assert shape.vocab_size == len(words(part)) == 8
+    np.testing.assert_array_equal(words(part)[numbered.tokens], words(params)[rows.tokens])
 
 
 @pytest.mark.parametrize("case", ["nearly all", "pruned", "masks", "small"])
