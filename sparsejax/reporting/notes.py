@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from sparsejax.reporting.pairs import Pair
 from sparsejax.reporting.runs import PERTURBATIONS, Run
 from sparsejax.reporting.variants import Variant, curve_label, percent
 
@@ -15,14 +16,14 @@ _MOST = 12  # of a list before it is cut
 
 
 def about(
-    found: Sequence[Run], members: Sequence[Variant], pairs: Sequence[Any], analysis: Any
+    found: Sequence[Run], members: Sequence[Variant], pairs: Sequence[Pair], analysis: Any
 ) -> list[str]:
     """All notes, those about missing runs first.
 
     Args:
       found: the runs that were read.
       members: the variants.
-      pairs: of `analysis`: the scores of each variant and perturbation.
+      pairs: the scores of each variant and perturbation.
       analysis: the dictionary so far.
     """
     clean = [pair for pair in pairs if pair.perturbation == "none"]
@@ -56,7 +57,7 @@ def _uncounted(found: Sequence[Run], members: Sequence[Variant]) -> list[str]:
     return notes
 
 
-def _missing(clean: Sequence[Any]) -> list[str]:
+def _missing(clean: Sequence[Pair]) -> list[str]:
     """Seeds and languages that other variants of the same setting have."""
     of_setting: dict[Any, list[Any]] = defaultdict(list)
     for pair in clean:
@@ -78,7 +79,7 @@ def _missing(clean: Sequence[Any]) -> list[str]:
     return _listed(lacking)
 
 
-def _unperturbed(pairs: Sequence[Any]) -> list[str]:
+def _unperturbed(pairs: Sequence[Pair]) -> list[str]:
     """Perturbations that some variants were evaluated under and others not."""
     there = {(pair.variant.id, pair.perturbation) for pair in pairs}
     variants = {pair.variant.id: pair.variant for pair in pairs}
@@ -110,7 +111,7 @@ def _listed(lacking: Mapping[str, Sequence[Variant]]) -> list[str]:
     return notes
 
 
-def _other_languages(clean: Sequence[Any], analysis: Any) -> list[str]:
+def _other_languages(clean: Sequence[Pair], analysis: Any) -> list[str]:
     """Averages over fewer languages than others in the same figure have."""
     variants = {pair.variant.id: pair.variant for pair in clean}
     sizes = {
@@ -127,7 +128,7 @@ def _other_languages(clean: Sequence[Any], analysis: Any) -> list[str]:
     return _listed(fewer)
 
 
-def _unpaired(pairs: Sequence[Any]) -> list[str]:
+def _unpaired(pairs: Sequence[Pair]) -> list[str]:
     """Scores that cannot be compared with dense ones."""
     lacking: dict[str, list[Variant]] = defaultdict(list)
     for pair in pairs:
@@ -139,7 +140,7 @@ def _unpaired(pairs: Sequence[Any]) -> list[str]:
     return _listed(lacking)
 
 
-def _single(clean: Sequence[Any]) -> list[str]:
+def _single(clean: Sequence[Pair]) -> list[str]:
     """Intervals that say nothing about seeds."""
     single = [pair.variant for pair in clean if (pair.own.present.sum(axis=0) <= 1).all()]
     text = (

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
+from sparsejax.reporting.lookup import Lookup, Row, layer_rows, uneven
 from sparsejax.reporting.numbers import (
     MISSING,
     distinguishable,
@@ -15,9 +16,6 @@ from sparsejax.reporting.numbers import (
     points,
 )
 from sparsejax.reporting.runs import PERTURBATIONS
-
-Analysis = Mapping[str, Any]
-Variant = Mapping[str, Any]
 
 
 class Cell(NamedTuple):
@@ -45,51 +43,7 @@ class Table:
 _CHANGE = "F1 in %; changes to dense in percentage points, bold where they are distinguishable."
 
 
-class Lookup:
-    """Rows of an analysis by what they are of."""
-
-    def __init__(self, analysis: Analysis) -> None:
-        self.analysis = analysis
-        self.variants: dict[int, Variant] = {v["id"]: v for v in analysis["variants"]}
-        self.series: dict[int, Mapping[str, Any]] = {s["id"]: s for s in analysis["series"]}
-        self.cells = {
-            (c["variant"], c["language"], c["perturbation"]): c for c in analysis["cells"]
-        }
-        self.groups = {
-            (g["variant"], g["by"], g["group"], g["perturbation"]): g for g in analysis["groups"]
-        }
-        self.summary = {row["variant"]: row for row in analysis["summary"]}
-        self.names = {language["code"]: language["name"] for language in analysis["languages"]}
-        self.resources = list(
-            dict.fromkeys(g["group"] for g in analysis["groups"] if g["by"] == "resource")
-        )
-
-    def all(self, variant: int, perturbation: str = "none") -> Mapping[str, Any] | None:
-        """The macro average over all languages."""
-        return self.groups.get((variant, "all", "all languages", perturbation))
-
-    def points(self, series: int) -> list[Variant]:
-        """The variants of a curve, by sparsity."""
-        found = [v for v in self.variants.values() if v["series"] == series]
-        return sorted(found, key=lambda v: v["sparsity"])
-
-    def dense(self, series: int) -> int | None:
-        """The variant that a curve is compared with."""
-        return next((v["dense"] for v in self.points(series) if v["dense"] is not None), None)
-
-    def sections(self) -> list[tuple[str, list[Variant]]]:
-        """Every variant below the name of its curve, which begins with its dense variant."""
-        found, shown = [], set()
-        for number, series in self.series.items():
-            dense = self.dense(number)
-            before = [] if dense is None else [self.variants[dense]]
-            found.append((series["label"], before + self.points(number)))
-            shown.add(dense)
-        alone = [v for v in self.variants.values() if v["series"] is None and v["id"] not in shown]
-        return [(v["label"], [v]) for v in alone] + found
-
-
-def tables(analysis: Analysis) -> list[Table]:
+def tables(analysis: Row) -> list[Table]:
     """All tables that have a row."""
     look = Lookup(analysis)
     found = [
@@ -106,7 +60,7 @@ def tables(analysis: Analysis) -> list[Table]:
     return [table for table in found if any(section.rows for section in table.sections)]
 
 
-def _sparsity(variant: Variant) -> Cell:
+def _sparsity(variant: Row) -> Cell:
     return Cell("dense" if variant["method"] == "none" else f"{100 * variant['sparsity']:.4g} %")
 
 
@@ -144,7 +98,7 @@ def _sections(look: Lookup, cells: Any, wanted: Any = lambda variant: True) -> l
 
 
 def _overview(look: Lookup) -> Table:
-    def cells(variant: Variant) -> list[Cell]:
+    def cells(variant: Row) -> list[Cell]:
         average, row = look.all(variant["id"]), look.summary[variant["id"]]
         counts: list[tuple[int, ...]] = [(row["improved"], row["worse"], row["undecided"])]
         counts += [(row["mean_up"], row["mean_down"]), (row["improved_fdr"], row["worse_fdr"])]
@@ -178,7 +132,7 @@ def _overview(look: Lookup) -> Table:
 
 
 def _resources(look: Lookup) -> Table:
-    def cells(variant: Variant) -> list[Cell]:
+    def cells(variant: Row) -> list[Cell]:
         rows = [look.groups.get((variant["id"], "resource", g, "none")) for g in look.resources]
         return [_both(look.all(variant["id"])), *map(_both, rows)]
 
@@ -192,7 +146,7 @@ def _resources(look: Lookup) -> Table:
 
 
 def _spread(look: Lookup) -> Table:
-    def cells(variant: Variant) -> list[Cell]:
+    def cells(variant: Row) -> list[Cell]:
         row = look.summary[variant["id"]]
         worst = row["worst"]
         gap_change = row["gap_change"]
@@ -220,7 +174,7 @@ _WITH = {"train": "training sentences", "wikipedia_bytes": "Wikipedia", "dense_f
 def _correlations(look: Lookup) -> Table:
     rows = {(row["variant"], row["with"]): row for row in look.analysis["correlations"]}
 
-    def cell(variant: Variant, name: str) -> Cell:
+    def cell(variant: Row, name: str) -> Cell:
         row = rows.get((variant["id"], name))
         if row is None or row["rho"] is None:
             return Cell(MISSING)
@@ -243,10 +197,10 @@ def _correlations(look: Lookup) -> Table:
 def _robustness(look: Lookup) -> Table:
     kinds = [p for p in PERTURBATIONS if any(look.all(id, p) for id in look.variants)]
 
-    def cells(variant: Variant) -> list[Cell]:
+    def cells(variant: Row) -> list[Cell]:
         return [_both(look.all(variant["id"], kind)) for kind in kinds]
 
-    def has_any(variant: Variant) -> bool:
+    def has_any(variant: Row) -> bool:
         return any(look.all(variant["id"], kind) for kind in kinds if kind != "none")
 
     return Table(
@@ -338,23 +292,6 @@ def _groups(look: Lookup, series: int) -> Table:
         ["group", "languages", "dense F1", *(_sparsity(v).text for v in curve)],
         sections,
     )
-
-
-def uneven(look: Lookup) -> list[Variant]:
-    """The sparsest variant of each series whose matrices are not all as sparse as each other."""
-    found = []
-    for series in look.series:
-        for variant in reversed(look.points(series)):
-            rows = layer_rows(look, variant["id"])
-            shares = [row["sparsity"] for row in rows]
-            if shares and max(shares) - min(shares) > 0.005:
-                found.append(variant)
-                break
-    return found
-
-
-def layer_rows(look: Lookup, variant: int) -> list[Mapping[str, Any]]:
-    return [row for row in look.analysis["layers"] if row["variant"] == variant]
 
 
 def _layers(look: Lookup) -> Iterable[Table]:
