@@ -15,12 +15,11 @@ import socket
 import subprocess
 import sys
 import tempfile
-from datetime import date
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import workload
 from safetensors.numpy import load_file
 
 # name: (processes, devices of each, devices that share the parameters)
@@ -128,14 +127,8 @@ def main() -> None:
             train(root / str(i), words, *LAYOUTS[name])
             found[name] = compare(root / str(i), first)
             print(row(name, found[name]), flush=True)
-    report = {
-        "date": date.today().isoformat(),
-        "versions": {name: version(name) for name in ("jax", "flax", "optax")},
-        "train": words,
-        "layouts": found,
-    }
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.write_text(json.dumps(report, indent=2) + "\n")
+    report = workload.report(("jax", "flax", "optax"), train=words, layouts=found)
+    workload.write(report, args.out)
 
 
 if __name__ == "__main__":

@@ -12,11 +12,8 @@ timed; loading is not either. Sides take turns, each in a process of its own, an
 from __future__ import annotations
 
 import argparse
-import datetime
-import importlib.metadata
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -133,22 +130,15 @@ def main() -> None:
                 print(f"repeat {repeat + 1}: {name}: {found[-1]:,.1f} sentences/s", flush=True)
     medians = {name: statistics.median(found) for name, found in rates.items()}
     pipeline = max(rate for name, rate in medians.items() if name != "sparsejax")
-    report = {
-        "date": datetime.date.today().isoformat(),
-        "commit": workload.commit(),
-        "device": f"{len(os.sched_getaffinity(0))} CPU cores, {platform.machine()}",
-        "versions": {
-            name: importlib.metadata.version(name) for name in ("jax", "torch", "transformers")
-        },
-        "sentences": args.sentences * len(LANGUAGES),
-        "sentences_per_second": medians,
-        "ratio": medians["sparsejax"] / pipeline,
-        "repeats": rates,
-    }
+    report = workload.report(
+        ("jax", "torch", "transformers"),
+        sentences=args.sentences * len(LANGUAGES),
+        sentences_per_second=medians,
+        ratio=medians["sparsejax"] / pipeline,
+        repeats=rates,
+    )
     print(f"sparsejax: {report['ratio']:.2f} times the fastest pipeline")
-    if args.out:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        args.out.write_text(json.dumps(report, indent=2) + "\n")
+    workload.write(report, args.out)
 
 
 if __name__ == "__main__":

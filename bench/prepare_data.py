@@ -10,11 +10,7 @@ started, sampled every tenth of a second; pages that they share count more than 
 from __future__ import annotations
 
 import argparse
-import datetime
-import importlib.metadata
 import json
-import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -86,12 +82,7 @@ def main() -> None:
         return
     if not args.data.is_dir():
         sys.exit(f"error: --data: {args.data} is not there")
-    report: dict[str, object] = {
-        "date": datetime.date.today().isoformat(),
-        "commit": workload.commit(),
-        "device": f"{len(os.sched_getaffinity(0))} CPU cores, {platform.machine()}",
-        "versions": {name: importlib.metadata.version(name) for name in ("numpy", "tokenizers")},
-    }
+    times = {}
     with tempfile.TemporaryDirectory() as cache:
         for time_ in ("first", "second"):
             command = [sys.executable, __file__, "--cache", cache]
@@ -105,11 +96,9 @@ def main() -> None:
                 sys.exit(process.returncode)
             assert process.stdout is not None
             found = json.loads(process.stdout.read().splitlines()[-1]) | {"peak_bytes": peak}
-            report[time_] = found
+            times[time_] = found
             print(f"{time_} time: {json.dumps(found)}", flush=True)
-    if args.out:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        args.out.write_text(json.dumps(report, indent=2) + "\n")
+    workload.write(workload.report(("numpy", "tokenizers"), **times), args.out)
 
 
 if __name__ == "__main__":

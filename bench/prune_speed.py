@@ -20,11 +20,6 @@ count. In (1) a run of more than SLOW seconds counts at once and is not repeated
 from __future__ import annotations
 
 import argparse
-import datetime
-import importlib.metadata
-import json
-import os
-import platform
 import statistics
 import tempfile
 import time
@@ -325,13 +320,6 @@ def shares(step_ms: float, costs: dict[str, Any]) -> dict[str, dict[str, float]]
     return report
 
 
-def save(report: dict[str, Any], out: Path | None) -> None:
-    """After each part, so that what was measured outlives what fails later."""
-    if out:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps(report, indent=2) + "\n")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -354,7 +342,6 @@ def main() -> None:
     if jax.default_backend() == "cpu":
         host_memory.keep_freed_memory()
 
-    device = jax.devices()[0]
     config = bert.BertConfig(
         vocab_size=args.vocabulary,
         hidden_size=args.width,
@@ -367,33 +354,27 @@ def main() -> None:
     leaves, chosen = jax.tree.leaves(params), prune.resolve(TARGETS, params).values()
     n_params = sum(leaf.size for leaf in leaves)
     n_targets = sum(leaf.size for leaf, what in zip(leaves, chosen, strict=True) if what)
-    report: dict[str, Any] = {
-        "date": datetime.date.today().isoformat(),
-        "commit": workload.commit(),
-        "device": f"{device.platform} {device.device_kind}",
-        "host": f"{len(os.sched_getaffinity(0))} CPU cores, {platform.machine()}",
-        "versions": {name: importlib.metadata.version(name) for name in ("jax", "jaxlib", "optax")},
-        "repeats": args.repeats,
-        "model": {
-            "layers": args.layers,
-            "width": args.width,
-            "vocabulary": args.vocabulary,
-            "parameters": n_params,
-            "targets": n_targets,
-        },
+    model = {
+        "layers": args.layers,
+        "width": args.width,
+        "vocabulary": args.vocabulary,
+        "parameters": n_params,
+        "targets": n_targets,
     }
-    say(f"{report['device']}, {report['host']}; {n_params:,} parameters, {n_targets:,} targets")
+    packages = ("jax", "jaxlib", "optax")
+    report = workload.report(packages, repeats=args.repeats, model=model)
+    say(f"{report['device']}; {n_params:,} parameters, {n_targets:,} targets")
 
     report["kth_value"] = []
     for n in args.sizes:
         say(f"the largest tenth of {n:,}:")
         report["kth_value"].append(kth_value(n, args.repeats, args.slow_repeats))
-        save(report, args.out)
+        workload.write(report, args.out)  # so that it outlives what fails later
     say("bytes of state:")
     report["memory"] = memory(params, n_params, n_targets)
     say(f"update, masks due every {INTERVAL} steps:")
     report["update"] = updates(config, args.repeats)
-    save(report, args.out)
+    workload.write(report, args.out)
     runs = [] if args.train_step_ms else train_step(config, args.rows)
     step_ms = args.train_step_ms or statistics.median(runs)
     where = "given" if args.train_step_ms else f"{args.rows} rows of {LENGTH}"
@@ -401,7 +382,7 @@ def main() -> None:
     report["train_step"] = {"ms": step_ms, "rows": None if args.train_step_ms else args.rows}
     report["train_step"] |= {"repeats_ms": runs, "shares": shares(step_ms, report["update"])}
     report["seconds"] = time.perf_counter() - began
-    save(report, args.out)
+    workload.write(report, args.out)
 
 
 if __name__ == "__main__":

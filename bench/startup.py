@@ -10,11 +10,7 @@ training step compiled, or found where an earlier process left it. "Cold" is wit
 from __future__ import annotations
 
 import argparse
-import datetime
-import importlib.metadata
-import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -78,16 +74,9 @@ def main() -> None:
                 add(f"{program} --help", timed(["-m", f"sparsejax.{program}", "--help"], cache))
             add("first step, cold", first_step(cache))
             add("first step, warm", first_step(cache))
-    report = {
-        "date": datetime.date.today().isoformat(),
-        "commit": workload.commit(),
-        "device": f"{len(os.sched_getaffinity(0))} CPU cores, {platform.machine()}",
-        "versions": {name: importlib.metadata.version(name) for name in ("jax", "flax", "tyro")},
-        "seconds": {name: statistics.median(values) for name, values in measured.items()},
-        "repeats": measured,
-    }
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.write_text(json.dumps(report, indent=2) + "\n")
+    seconds = {name: statistics.median(values) for name, values in measured.items()}
+    report = workload.report(("jax", "flax", "tyro"), seconds=seconds, repeats=measured)
+    workload.write(report, args.out)
 
 
 if __name__ == "__main__":

@@ -226,10 +226,8 @@ def prune_speed(report: Report) -> str:
     columns += ["mean / AdamW", "mask updates", "all of pruning", "bytes"]
     step = report["train_step"]
     text = (
-        f"{report['host']}; {report['date']}; "
-        + ", ".join(f"{name} {version}" for name, version in report["versions"].items())
-        + f"; medians of {report['repeats']}, of sorts above ten seconds one. A dense step of "
-        f"{step['rows']} rows takes {step['ms']:,.0f} ms."
+        f"{about(report)} Medians of {report['repeats']}, of sorts above ten seconds one. A dense "
+        f"step of {step['rows']} rows takes {step['ms']:,.0f} ms."
     )
     return f"{text}\n\n{table(head, ranked)}\n\n{table(columns, rows)}"
 

@@ -7,12 +7,16 @@ import runpy
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 
 
 def script(name: str) -> dict[str, Any]:
-    return runpy.run_path(str(ROOT / "bench" / name))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(ROOT / "bench")  # as for a script that is started
+        return runpy.run_path(str(ROOT / "bench" / name))
 
 
 def percent(value: float | None) -> str:
