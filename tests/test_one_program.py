@@ -16,7 +16,13 @@ from sparsejax import config_values, prune, train
 from sparsejax.config import Config
 from sparsejax.runtime import compilation, logging, setup
 
-METHODS = ("none", "magnitude", "latent_magnitude", "movement", "soft_movement", "random")
+METHODS = [
+    *("none", "magnitude", "movement"),
+    *(
+        pytest.param(m, marks=pytest.mark.slow)
+        for m in ("latent_magnitude", "soft_movement", "random")
+    ),
+]
 FIRST: dict[str, Any] = {
     "data": {"train_sentences": 30, "eval_sentences": 20, "languages": ["en", "ru"]},
     "model": {"layers": 1, "width": 16, "heads": 2, "intermediate": 32, "vocabulary": 400},

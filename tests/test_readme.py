@@ -67,9 +67,10 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
                 for sentence in embedded.generate(code, split)[:40]
             )
             (root / "data" / code / f"{split}.tsv").write_text(text, "utf-8")
-    model = ["--data.length", "128", "--output", str(root / "run")]
-    run(["python", "-m", "sparsejax.train", *model, *SMALL.split()], root)
-    run(["python", "-m", "sparsejax.train", *model[:-1], str(root / "other"), *SMALL.split()], root)
+    small = [*SMALL.split(), *SMALL_MODEL.split()]
+    for name in ("run", "other"):
+        model = ["--data.length", "128", "--output", str(root / name)]
+        run(["python", "-m", "sparsejax.train", *model, *small], root)
     return {
         "DATA": str(root / "data"),
         "MODEL": str(root / "run/model"),
@@ -95,10 +96,13 @@ def test_command(
     if "--output" not in words:
         words += ["--output", "runs/mine"]
     assert words[:3] == ["python", "-m", "sparsejax.train"]
+    words += SMALL.split()
+    if "--model.path" not in words:
+        words += SMALL_MODEL.split()
     if "--parallel.cpu_devices" in words:  # which this process can no longer have
-        run([*words, *SMALL.split()], tmp_path)
+        run(words, tmp_path)
     else:
-        train.main([*words[3:], *SMALL.split()])
+        train.main(words[3:])
     assert (tmp_path / "runs/mine/results.jsonl").is_file()
 
 
@@ -194,7 +198,8 @@ TOGETHER = [f for f in FLAGS if not f.startswith(("--prune.method", "--prune.pat
 def test_flags(flags: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(FLAGS) >= 9
     monkeypatch.chdir(tmp_path)
-    train.main(["--output", "runs/mine", *SMALL.split(), *shlex.split(flags)])
+    small = [*SMALL.split(), *SMALL_MODEL.split()]
+    train.main(["--output", "runs/mine", *small, *shlex.split(flags)])
     assert (tmp_path / "runs/mine/model").is_dir()
 
 

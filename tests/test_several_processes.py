@@ -100,16 +100,22 @@ def last_lines(text: str) -> list[str]:
     return [line for line in text.splitlines() if not line.startswith("[Gloo]")]
 
 
-FSDP = (1, 2)  # of the second, each process has one half of the parameters
+Whole = Callable[[int], Path]
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
-    """The runs to which nothing happened, by `parallel.fsdp`."""
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
+    """The run to which nothing happened, by `parallel.fsdp`: with 2, each process has one half of
+    the parameters."""
     root = tmp_path_factory.mktemp("whole")
-    for fsdp in FSDP:
-        finish(train(root / str(fsdp), "--parallel.fsdp", str(fsdp)))
-    return {fsdp: root / str(fsdp) for fsdp in FSDP}
+
+    def run(fsdp: int) -> Path:
+        directory = root / str(fsdp)
+        if not directory.exists():
+            finish(train(directory, "--parallel.fsdp", str(fsdp)))
+        return directory
+
+    return run
 
 
 def evidence(run: Path) -> dict[str, Any]:
@@ -123,9 +129,7 @@ def evidence(run: Path) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(("victim", "fsdp"), [pytest.param(0, 1, marks=pytest.mark.slow), (1, 2)])
-def test_killed(
-    start: Start, whole: dict[int, Path], tmp_path: Path, victim: int, fsdp: int
-) -> None:
+def test_killed(start: Start, whole: Whole, tmp_path: Path, victim: int, fsdp: int) -> None:
     run, width = tmp_path / "run", ("--parallel.fsdp", str(fsdp))
     processes = start(run, *width)
     reaches(run, 20, processes)
@@ -146,14 +150,14 @@ def test_killed(
 
     finish(start(run, *width))
     assert "goes on after step" in (run / "log.txt").read_text()
-    assert evidence(run) == evidence(whole[fsdp])
+    assert evidence(run) == evidence(whole(fsdp))
     assert [path.name for path in run.rglob(".*")] == []
 
 
-def test_evaluated_together(whole: dict[int, Path], tmp_path: Path) -> None:
+def test_evaluated_together(whole: Whole, tmp_path: Path) -> None:
     """Two processes give the scores of one, which only the first of them writes."""
     run = tmp_path / "run"
-    shutil.copytree(whole[1], run)
+    shutil.copytree(whole(2), run)
     words = [str(run), "--data.eval_languages", "sw", "de", "--perturb", "noise"]
     evaluate.main(words)
     alone = (run / "results.jsonl").read_bytes()
@@ -169,9 +173,9 @@ def test_evaluated_together(whole: dict[int, Path], tmp_path: Path) -> None:
         assert one == other
 
 
-def test_other_sentences_are_refused(whole: dict[int, Path], tmp_path: Path) -> None:
+def test_other_sentences_are_refused(whole: Whole, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    shutil.copytree(whole[1], run)
+    shutil.copytree(whole(2), run)
     before = (run / "results.jsonl").read_bytes()
     processes = both("sparsejax.evaluate", str(run), second="--data.subsample 5")
     errors = [process.communicate(timeout=200)[1] for process in processes]
@@ -181,7 +185,7 @@ def test_other_sentences_are_refused(whole: dict[int, Path], tmp_path: Path) -> 
 
 
 @pytest.mark.slow  # tests/runtime/test_vocabulary.py has a smaller one
-def test_it_goes_on_in_one_process(start: Start, whole: dict[int, Path], tmp_path: Path) -> None:
+def test_it_goes_on_in_one_process(start: Start, whole: Whole, tmp_path: Path) -> None:
     run = tmp_path / "run"
     processes = start(run, "--parallel.fsdp", "2")
     reaches(run, 20, processes)
@@ -191,16 +195,16 @@ def test_it_goes_on_in_one_process(start: Start, whole: dict[int, Path], tmp_pat
     line = [sys.executable, "-m", "sparsejax.train", *WORDS, "--output", str(run)]
     subprocess.run(line, check=True, capture_output=True, timeout=300)
     assert "goes on after step" in (run / "log.txt").read_text()
-    masks, wanted = (load_file(path / "masks.safetensors") for path in (run, whole[1]))
+    masks, wanted = (load_file(path / "masks.safetensors") for path in (run, whole(1)))
     assert {name: mask.tobytes() for name, mask in masks.items()} == {
         name: mask.tobytes() for name, mask in wanted.items()
     }
-    params, others = (load_file(path / "model/model.safetensors") for path in (run, whole[1]))
+    params, others = (load_file(path / "model/model.safetensors") for path in (run, whole(1)))
     for name, value in others.items():  # rounded in another order
         np.testing.assert_allclose(params[name], value, rtol=0, atol=1e-4, err_msg=name)
 
 
-@pytest.mark.parametrize("asked", [0, 1])
+@pytest.mark.parametrize("asked", [pytest.param(0, marks=pytest.mark.slow), 1])
 def test_one_is_asked_to_stop(start: Start, tmp_path: Path, asked: int) -> None:
     run = tmp_path / "run"
     processes = start(run, "--train.epochs", "2000")

@@ -158,7 +158,13 @@ def train_step(config: Config, state: steps.TrainState, total: int = 4) -> Any:
     return steps.make_train_step(program)(state, small_batch(), numbers)
 
 
-@pytest.mark.parametrize("method", ["none", "magnitude", "movement", "soft_movement"])
+@pytest.mark.parametrize(
+    "method",
+    [
+        *(pytest.param(m, marks=pytest.mark.slow) for m in ("none", "magnitude", "soft_movement")),
+        "movement",
+    ],
+)
 def test_one_compilation_for_all_steps(method: str) -> None:
     config = small_config(method)
     state = small_state(config)
@@ -258,7 +264,10 @@ def test_scores_that_decay_after_a_failure_change_no_mask() -> None:
     jax.tree.map(np.testing.assert_array_equal, prune.masks_of(state.opt_state), masks)
 
 
-@pytest.mark.parametrize("method", ["none", "magnitude", "movement"])
+@pytest.mark.parametrize(
+    "method",
+    [pytest.param("none", marks=pytest.mark.slow), "magnitude", "movement"],
+)
 def test_a_step_that_is_skipped_is_one_with_a_gradient_of_zero(method: str) -> None:
     config = small_config(method, "skip")
     tx, state = made(config, 4)[0], small_state(config)

@@ -85,8 +85,8 @@ def trained(config: Config, params: bert.Params, rows: Any, chosen: Any) -> step
 @pytest.mark.parametrize(
     ("method", "nonfinite"),
     [
-        ("none", "stop"),
-        ("magnitude", "skip"),
+        pytest.param("none", "stop", marks=pytest.mark.slow),
+        ("magnitude", "stop"),
         pytest.param("latent_magnitude", "stop", marks=pytest.mark.slow),
         ("movement", "skip"),
         pytest.param("soft_movement", "stop", marks=pytest.mark.slow),
