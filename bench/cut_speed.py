@@ -13,17 +13,15 @@ medians count. Nothing is timed before a model has run twice.
 from __future__ import annotations
 
 import argparse
-import datetime
-import importlib.metadata
-import json
 import os
-import platform
 import random
 import statistics
 import sys
 import tempfile
 import time
 from pathlib import Path
+
+import workload
 
 TAGS = ("O", "B-PER", "I-PER", "B-ORG", "I-ORG", "B-LOC", "I-LOC")
 SHARES = {
@@ -143,12 +141,7 @@ def main() -> None:
             print(f"round {round_ + 1} of {args.rounds}", flush=True)
     sides = ("sparsejax", "pytorch")
     medians = {s: {n: statistics.median(found[s, n]) for n in sizes} for s in sides}
-    report = {
-        "date": datetime.date.today().isoformat(),
-        "device": f"{len(os.sched_getaffinity(0))} CPU cores, {platform.machine()}",
-        "versions": {
-            name: importlib.metadata.version(name) for name in ("jax", "torch", "transformers")
-        },
+    report = workload.report(("jax", "torch", "transformers"), workload.host()) | {
         "rows": args.rows,
         "encoder_parameters": sizes,
         "largest_difference_of_logits": {
@@ -165,9 +158,7 @@ def main() -> None:
     for side in sides:
         for name, ratio in report["times_as_fast_as_whole"][side].items():
             print(f"{side}, {name}: {medians[side][name]:,.0f} tokens/s, {ratio:.2f}")
-    if args.out:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        args.out.write_text(json.dumps(report, indent=2) + "\n")
+    workload.write(report, args.out)
 
 
 if __name__ == "__main__":

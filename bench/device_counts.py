@@ -127,7 +127,7 @@ def main() -> None:
             train(root / str(i), words, *LAYOUTS[name])
             found[name] = compare(root / str(i), first)
             print(row(name, found[name]), flush=True)
-    report = workload.report(("jax", "flax", "optax"), train=words, layouts=found)
+    report = workload.report(("jax", "flax", "optax"), workload.host(), train=words, layouts=found)
     workload.write(report, args.out)
 
 

@@ -132,6 +132,7 @@ def main() -> None:
     pipeline = max(rate for name, rate in medians.items() if name != "sparsejax")
     report = workload.report(
         ("jax", "torch", "transformers"),
+        workload.host(),
         sentences=args.sentences * len(LANGUAGES),
         sentences_per_second=medians,
         ratio=medians["sparsejax"] / pipeline,

@@ -13,11 +13,10 @@ all rows are the same weights.
 from __future__ import annotations
 
 import argparse
-import datetime
-import importlib.metadata
-import json
 import sys
 from pathlib import Path
+
+import workload
 
 LANGUAGES = ("en", "de", "ru", "ar", "sw")
 SHARES = (0.05, 0.1, 0.25, 0.5)
@@ -113,16 +112,8 @@ def main() -> None:
             }
             scores[name][str(share)] = macro_f1(masks)
             print(f"{share:.0%} removed by {name}: macro F1 {scores[name][str(share)]:.3f}")
-    if args.out:
-        report = {
-            "date": datetime.date.today().isoformat(),
-            "versions": {name: importlib.metadata.version(name) for name in ("jax", "optax")},
-            "steps": total,
-            "seed": args.seed,
-            "macro_f1": scores,
-        }
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        args.out.write_text(json.dumps(report, indent=2) + "\n")
+    report = workload.report(("jax", "optax"), steps=total, seed=args.seed, macro_f1=scores)
+    workload.write(report, args.out)
 
 
 if __name__ == "__main__":

@@ -98,7 +98,7 @@ def main() -> None:
             found = json.loads(process.stdout.read().splitlines()[-1]) | {"peak_bytes": peak}
             times[time_] = found
             print(f"{time_} time: {json.dumps(found)}", flush=True)
-    workload.write(workload.report(("numpy", "tokenizers"), **times), args.out)
+    workload.write(workload.report(("numpy", "tokenizers"), workload.host(), **times), args.out)
 
 
 if __name__ == "__main__":

@@ -91,8 +91,11 @@ def device() -> str:
     import jax
 
     found = jax.devices()
-    if found[0].platform != "cpu":
-        return f"{len(found)} x {found[0].device_kind}"
+    return host() if found[0].platform == "cpu" else f"{len(found)} x {found[0].device_kind}"
+
+
+def host() -> str:
+    """The CPU of this process in words."""
     path = Path("/proc/cpuinfo")
     lines = path.read_text().splitlines() if path.exists() else []
     names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
@@ -129,12 +132,17 @@ def peak() -> float | None:
     return None if chip is None else chip.flops * jax.device_count()
 
 
-def report(packages: Iterable[str], **found: Any) -> dict[str, Any]:
-    """What was found, with the day, the device and the versions that it was found with."""
+def report(packages: Iterable[str], on: str | None = None, **found: Any) -> dict[str, Any]:
+    """What was found, with the day, the device and the versions that it was found with.
+
+    Args:
+      packages: whose versions matter.
+      on: `host()` for what runs on the CPU whatever else is there; None: `device()`.
+    """
     about = {
         "date": datetime.date.today().isoformat(),
         "commit": commit(),
-        "device": device(),
+        "device": on or device(),
         "versions": {name: importlib.metadata.version(name) for name in packages},
     }
     return about | found

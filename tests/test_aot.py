@@ -213,14 +213,11 @@ def test_divided_parameters_are_gathered(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("method", "flags"),
     [
-        ("movement", ()),
+        ("movement", ("--prune.pattern", "2:4", "--prune.sparsity", "0.5")),
+        pytest.param("movement", (), marks=pytest.mark.slow),
         pytest.param("soft_movement", (), marks=pytest.mark.slow),
         pytest.param("latent_magnitude", ("--prune.scope", "global"), marks=pytest.mark.slow),
-        pytest.param(
-            "random",
-            ("--prune.pattern", "2:4", "--prune.sparsity", "0.5"),
-            marks=pytest.mark.slow,
-        ),
+        pytest.param("random", (), marks=pytest.mark.slow),
     ],
 )
 def test_every_method(method: str, flags: tuple[str, ...]) -> None:

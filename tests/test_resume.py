@@ -129,7 +129,8 @@ def test_the_model_is_the_best_checkpoint(uninterrupted: tuple[Path, float]) -> 
 
 
 @pytest.mark.parametrize(
-    "seed", [pytest.param(n, marks=pytest.mark.slow) if n % 8 != 2 else n for n in range(20)]
+    "seed",
+    [pytest.param(n, marks=pytest.mark.slow) if n not in (0, 10, 18) else n for n in range(20)],
 )
 def test_killed_at_any_moment(
     processes: Any, uninterrupted: tuple[Path, float], tmp_path: Path, seed: int
@@ -298,8 +299,9 @@ def test_a_disk_that_fails_is_one_line_and_leaves_the_last_checkpoint(
     result = subprocess.run(words, capture_output=True, text=True, timeout=300)
     assert result.returncode == 1
     # TensorStore's threads may have printed that there is nobody left to tell.
-    (error,) = [line for line in result.stderr.splitlines() if line.startswith("error:")]
-    assert str(run.directory) in error and "File too large" in error
+    errors = [line for line in result.stderr.splitlines() if line.startswith("error:")]
+    assert len(errors) == 1, result.stderr
+    assert str(run.directory) in errors[0] and "File too large" in errors[0]
     assert run.finish() == 0, run.said()
     assert evidence(run.directory) == evidence(uninterrupted[0])
 

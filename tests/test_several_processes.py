@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import shlex
@@ -30,6 +31,7 @@ WORDS = shlex.split(
 )
 
 Start = Callable[..., list["subprocess.Popen[str]"]]
+Whole = Callable[[int], Path]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -100,19 +102,15 @@ def last_lines(text: str) -> list[str]:
     return [line for line in text.splitlines() if not line.startswith("[Gloo]")]
 
 
-Whole = Callable[[int], Path]
-
-
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
     """The run to which nothing happened, by `parallel.fsdp`: with 2, each process has one half of
     the parameters."""
-    root = tmp_path_factory.mktemp("whole")
 
+    @functools.cache
     def run(fsdp: int) -> Path:
-        directory = root / str(fsdp)
-        if not directory.exists():
-            finish(train(directory, "--parallel.fsdp", str(fsdp)))
+        directory = tmp_path_factory.mktemp("whole") / "run"
+        finish(train(directory, "--parallel.fsdp", str(fsdp)))
         return directory
 
     return run

@@ -14,12 +14,15 @@ import numpy as np
 from sparsejax.errors import UserError
 from sparsejax.models import compressed
 
-# Name, dtype as its file names it, and what reads it: nothing is read before that is called.
-Tensor = tuple[str, str, Callable[[], np.ndarray]]
+# Name, dtype (as its file names it; packed weights are float32), and what gives the values.
+Stored = tuple[str, str, Callable[[], np.ndarray]]
 
 
-def read(directory: Path) -> Iterator[Tensor]:
+def read(directory: Path) -> Iterator[Stored]:
     """Every stored tensor, of the first kind of files that is there.
+
+    A safetensors file is open only until the next tensor is asked for, and is read tensor by
+    tensor, when the values are asked for; the others are read as a whole.
 
     Raises:
       UserError: there are no weights, or a file is damaged or holds something else.
@@ -52,7 +55,7 @@ def read(directory: Path) -> Iterator[Tensor]:
         )
 
 
-def _safetensors(path: Path) -> Iterator[Tensor]:
+def _safetensors(path: Path) -> Iterator[Stored]:
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -66,7 +69,7 @@ def _safetensors(path: Path) -> Iterator[Tensor]:
         raise UserError(f"{path}: damaged or cut off ({error})") from None
 
 
-def _pickled(path: Path) -> Iterator[Tensor]:
+def _pickled(path: Path) -> Iterator[Stored]:
     try:
         import torch
     except ImportError:

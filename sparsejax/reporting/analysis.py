@@ -65,8 +65,9 @@ def analyse(found: Sequence[Run], title: str, notes: Iterable[str] = ()) -> Anal
     beside, differ = settings.compare(
         {pair.variant.id: pair.own for pair in clean}, members, groupings, resamples
     )
-    averaged = [row for pair in pairs for row in changes.groups(pair, table)]
+    averaged = [row for pair in pairs for row in changes.groups(pair, groupings)]
     sizes = _sizes(scored, codes, table)
+    facts = _facts(table, codes, sizes)
     analysis = {
         "title": title,
         "versions": {"sparsejax": sparsejax.__version__},
@@ -80,9 +81,7 @@ def analyse(found: Sequence[Run], title: str, notes: Iterable[str] = ()) -> Anal
         "groups": averaged,
         "summary": [changes.summary(pair, cells[id(pair)], table) for pair in clean],
         "thresholds": changes.thresholds(clean),
-        "correlations": [
-            row for pair in clean for row in changes.correlations(pair, _facts(table, codes, sizes))
-        ],
+        "correlations": [row for pair in clean for row in changes.correlations(pair, facts)],
         "settings": beside,
         "layers": [row for variant in members for row in _layers(variant)],
     }

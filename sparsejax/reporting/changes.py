@@ -19,6 +19,7 @@ from sparsejax.reporting.scores import Scores, linear
 from sparsejax.reporting.statistics import Interval
 
 KEPT = 0.95  # of the dense F1: a language below it counts as lost
+Grouping = tuple[str, str, list[int]]  # by what, which group, and the columns of its languages
 
 
 def cells(pair: Pair) -> list[tuple[dict[str, Any], float | None]]:
@@ -26,13 +27,13 @@ def cells(pair: Pair) -> list[tuple[dict[str, Any], float | None]]:
     found = []
     for column, code in enumerate(pair.own.codes):
         rows = rows_of(pair.own, column)
-        if not len(rows):
+        if not rows:
             continue
         f1 = linear([(1.0, pair.own)], rows, {column: 1.0}, pair.resamples).interval
         change = p = None
         if pair.mine is not None:
             both = rows_of(pair.mine, column)
-            if len(both):
+            if both:
                 estimate = linear(pair.terms, both, {column: 1.0}, pair.resamples)
                 change, p = estimate.interval, estimate.p
         cell = {"variant": pair.variant.id, "language": code, "perturbation": pair.perturbation}
@@ -44,11 +45,11 @@ def _judged(f1: Interval, change: Interval | None) -> dict[str, Any]:
     return {"f1": f1, "change": change, "verdict": statistics.verdict(change)}
 
 
-def groups(pair: Pair, table: Mapping[str, Language]) -> list[dict[str, Any]]:
-    """A row for each macro average, and its change."""
+def groups(pair: Pair, averages: Sequence[Grouping]) -> list[dict[str, Any]]:
+    """A row for each macro average, of `groupings`, and its change."""
     codes = pair.own.codes
     found = []
-    for by, group, columns in groupings(codes, table):
+    for by, group, columns in averages:
         scores, rows, kept = block(pair, columns)
         if not rows:
             continue
@@ -64,18 +65,16 @@ def groups(pair: Pair, table: Mapping[str, Language]) -> list[dict[str, Any]]:
     return found
 
 
-def groupings(
-    codes: Sequence[str], table: Mapping[str, Language]
-) -> list[tuple[str, str, list[int]]]:
-    """(by, group, columns): all languages, then the groups of each kind."""
+def groupings(codes: Sequence[str], table: Mapping[str, Language]) -> list[Grouping]:
+    """All languages, then the groups of each kind."""
     found = [("all", "all languages", list(range(len(codes))))]
     order = [name for _, name in languages.RESOURCES]
     for by, group_of in languages.GROUPINGS.items():
-        groups: dict[str, list[int]] = defaultdict(list)
+        members: dict[str, list[int]] = defaultdict(list)
         for column, code in enumerate(codes):
-            groups[group_of(languages.lookup(table, code))].append(column)
-        names = sorted(groups, key=lambda g: (order.index(g) if g in order else len(order), g))
-        found += [(by, name, groups[name]) for name in names]
+            members[group_of(languages.lookup(table, code))].append(column)
+        names = sorted(members, key=lambda g: (order.index(g) if g in order else len(order), g))
+        found += [(by, name, members[name]) for name in names]
     return found
 
 
@@ -162,7 +161,7 @@ def thresholds(clean: Sequence[Pair]) -> list[dict[str, Any]]:
         terms = [(1.0, pair.mine), (-KEPT, pair.dense)]
         for column, code in enumerate(pair.mine.codes):
             rows = rows_of(pair.mine, column)
-            if not len(rows):
+            if not rows:
                 continue
             key = pair.variant.series, code
             row = {"series": key[0], "language": code, "sparsity": None, "verdict": None}

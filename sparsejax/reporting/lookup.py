@@ -66,4 +66,5 @@ def uneven(look: Lookup) -> list[Row]:
 
 
 def layer_rows(look: Lookup, variant: int) -> list[Row]:
+    """The realised sparsity of each matrix of a variant."""
     return [row for row in look.analysis["layers"] if row["variant"] == variant]

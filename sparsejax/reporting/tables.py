@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from sparsejax.reporting.lookup import Lookup, Row, layer_rows, uneven
@@ -64,7 +64,7 @@ def _sparsity(variant: Row) -> Cell:
     return Cell("dense" if variant["method"] == "none" else f"{100 * variant['sparsity']:.4g} %")
 
 
-def _changed(row: Mapping[str, Any] | None, spread: bool = False) -> Cell:
+def _changed(row: Row | None, spread: bool = False) -> Cell:
     """The change of a row of cells or groups."""
     if row is None or row["change"] is None:
         return Cell(MISSING)
@@ -73,13 +73,13 @@ def _changed(row: Mapping[str, Any] | None, spread: bool = False) -> Cell:
     return Cell(text, distinguishable(row["verdict"]))
 
 
-def _f1(row: Mapping[str, Any] | None, spread: bool = False) -> Cell:
+def _f1(row: Row | None, spread: bool = False) -> Cell:
     if row is None:
         return Cell(MISSING)
     return Cell(interval(row["f1"]) if spread else percent(row["f1"]["mean"]))
 
 
-def _both(row: Mapping[str, Any] | None) -> Cell:
+def _both(row: Row | None) -> Cell:
     """F1, and in parentheses its change."""
     if row is None or row["change"] is None:
         return _f1(row)

@@ -87,6 +87,7 @@ def trained(config: Config, params: bert.Params, rows: Any, chosen: Any) -> step
     [
         pytest.param("none", "stop", marks=pytest.mark.slow),
         ("magnitude", "stop"),
+        pytest.param("magnitude", "skip", marks=pytest.mark.slow),
         pytest.param("latent_magnitude", "stop", marks=pytest.mark.slow),
         ("movement", "skip"),
         pytest.param("soft_movement", "stop", marks=pytest.mark.slow),

@@ -23,8 +23,7 @@ def draw(look: Lookup) -> Drawn:
         of_setting = [
             n
             for n, s in look.series.items()
-            if s["setting"] == setting
-            and any(cell["change"] for v in look.points(n) for cell in common.of_variant(look, v))
+            if s["setting"] == setting and common.has_changes(look, n)
         ]
         parts = style.chunks(of_setting, 4)
         for name, part in zip(style.numbered(f"change-{setting}", len(parts)), parts, strict=True):
@@ -50,7 +49,7 @@ def _part(look: Lookup, part: Sequence[int], setting: str) -> Figure:
         c["language"]
         for points in curves.values()
         for v in points
-        for c in common.of_variant(look, v)
+        for c in common.cells_of(look, v)
     }
     rows = [row for row in _by_size(look) if row["code"] in there]
     values = {}

@@ -29,11 +29,7 @@ def _chosen(points: Sequence[Row]) -> list[Row]:
 def draw(look: Lookup) -> Drawn:
     """The change of each language against how much there was of it."""
     facts = [name for name in _FACTS if any(row[name] for row in look.analysis["languages"])]
-    with_change = [
-        n
-        for n in look.series
-        if any(cell["change"] for v in look.points(n) for cell in common.of_variant(look, v))
-    ]
+    with_change = [n for n in look.series if common.has_changes(look, n)]
     parts = style.chunks(with_change, 3) if facts else []
     names = style.numbered("change-by-size", len(parts))
     return {name: _part(look, part, facts) for name, part in zip(names, parts, strict=True)}
@@ -65,7 +61,7 @@ def _part(look: Lookup, part: Sequence[int], facts: Sequence[str]) -> Figure:
 
 def _around(axes: Axes, variants: Sequence[Row], look: Lookup) -> None:
     """All means are in sight; an interval of few seeds may be far wider, and leaves the panel."""
-    changes = [c["change"] for v in _chosen(variants) for c in common.of_variant(look, v)]
+    changes = [c["change"] for v in _chosen(variants) for c in common.cells_of(look, v)]
     means = [100 * change["mean"] for change in changes if change is not None]
     low, high = min(0.0, *means), max(0.0, *means)
     axes.set_ylim(low - 0.3 * (high - low) - 1, high + 0.3 * (high - low) + 1)

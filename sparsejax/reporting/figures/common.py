@@ -17,8 +17,8 @@ Drawn = dict[str, "Figure"]
 
 def panels(look: Lookup) -> list[tuple[str, str, str]]:
     """(by, group, title) of the average over all languages and those by resource."""
-    panels = [("all", "all languages", "all languages")]
-    return panels + [("resource", group, f"{group} sentences") for group in look.resources]
+    first = ("all", "all languages", "all languages")
+    return [first] + [("resource", group, f"{group} sentences") for group in look.resources]
 
 
 def curve(
@@ -69,21 +69,30 @@ def short(series: Row) -> str:
 
 
 def count(number: int, noun: str) -> str:
+    """In words: 1 language, 2 languages."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def legend(drawn: Figure, axes: Axes) -> None:
+    """One below the figure, of the lines of one of its panels."""
     handles, labels = axes.get_legend_handles_labels()
     columns = 3 if max(map(len, labels), default=0) < 38 else 2
     drawn.legend(handles, labels, loc="outside lower center", ncols=min(columns, len(labels)))
 
 
 def wrapped(text: str, width: int) -> list[str]:
+    """Lines of about so many letters, at least one."""
     import textwrap
 
     return textwrap.wrap(text, max(width, 16)) or [""]
 
 
-def of_variant(look: Lookup, variant: Row) -> list[Row]:
+def cells_of(look: Lookup, variant: Row) -> list[Row]:
+    """Each language's row of a variant, on the sentences as they are."""
     keys = [(variant["id"], code, "none") for code in look.names]
     return [look.cells[key] for key in keys if key in look.cells]
+
+
+def has_changes(look: Lookup, series: int) -> bool:
+    """Whether a point of a curve can be compared with a dense run."""
+    return any(cell["change"] for v in look.points(series) for cell in cells_of(look, v))
