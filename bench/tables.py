@@ -295,6 +295,7 @@ MAKERS: dict[str, Callable[[Report], str]] = {
     "amd/train_speed": train_speed,
     "amd/step_parts": step_parts,
     "amd/evaluate_speed": evaluate_speed,
+    "amd/evaluate_speed_before": evaluate_speed,
     "gpu/train": train_speed,
     "gpu/train_2048": train_speed,
     "gpu/profile": profile,
