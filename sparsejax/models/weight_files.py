@@ -39,7 +39,14 @@ def read(directory: Path) -> Iterator[Stored]:
         try:
             names = json.loads(index.read_text("utf-8"))["weight_map"]
             files = sorted(set(names.values()))
-        except Exception as error:  # whatever a file with anything in it can lead to
+        except (
+            OSError,
+            ValueError,
+            LookupError,
+            TypeError,
+            AttributeError,
+            RecursionError,
+        ) as error:
             raise UserError(f"{index}: cannot be read ({error!r})") from None
         for file in files:
             # A shard lies beside its index: nothing else is opened on an index file's word.
