@@ -8,56 +8,24 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import hashlib
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sparsejax import checksums, command_line, config_checks, config_files, config_values, files
+from sparsejax import checksums, command_line, config_checks, config_files, config_values
 from sparsejax.config import Config, DataConfig, EvaluateConfig
 from sparsejax.errors import UserError, one_line
 
 if TYPE_CHECKING:
-    from sparsejax.data.perturb import Perturbed
     from sparsejax.data.preparation import Prepared
-    from sparsejax.data.seen import Seen
     from sparsejax.data.sentences import Corpus
     from sparsejax.data.sources import Part
+    from sparsejax.ner.replaced import LastReplaced
     from sparsejax.ner.saved import Tagger
     from sparsejax.ner.tagging import Tagged
     from sparsejax.runtime.logging import Log
-
-
-@dataclasses.dataclass(frozen=True)
-class Replaced:
-    """Sentences with their entities replaced, and the same tokenised."""
-
-    changed: Perturbed
-    prepared: Mapping[str, Prepared]
-
-
-class LastReplaced:
-    """The replaced sentences of the last evaluation, for others that have the same."""
-
-    def __init__(self) -> None:
-        self._of: object = None
-        self._kept: dict[str, Replaced] = {}
-
-    def get(self, of: object, kind: str, make: Callable[[], Replaced]) -> Replaced:
-        """What was kept, or what `make` makes.
-
-        Args:
-          of: all that the sentences depend on besides how they are replaced.
-          kind: how they are replaced.
-          make: makes them.
-        """
-        if of != self._of:
-            self._of, self._kept = of, {}
-        if kind not in self._kept:
-            self._kept[kind] = make()
-        return self._kept[kind]
 
 
 def run(
@@ -85,7 +53,7 @@ def run(
     import numpy as np
 
     from sparsejax.data import languages, perturb, preparation, seen, sentences, sources
-    from sparsejax.ner import evaluation, saved
+    from sparsejax.ner import disagreement, evaluation, replaced, saved
     from sparsejax.runtime import (
         compilation,
         host_memory,
@@ -134,7 +102,7 @@ def run(
         # What an entity is replaced with does not depend on how many sentences are evaluated.
         return {code: list(part.open()) for code, part in parts.items()}
 
-    def replace(kind: str) -> Replaced:
+    def replace(kind: str) -> replaced.Replaced:
         entities = set(known.entities.tolist())
         changed = perturb.perturb(
             corpus(),
@@ -144,21 +112,21 @@ def run(
             seen=lambda _, words: sentences.key(words) in entities,
             seed=config.seed,
         )
-        return Replaced(changed, prepare(tagger, in_memory(changed.corpus), data, log))
+        return replaced.Replaced(changed, prepare(tagger, in_memory(changed.corpus), data, log))
 
-    last, of = last or LastReplaced(), None
+    last, of = last or replaced.LastReplaced(), None
     if config.perturb:
-        of = depends_on(data, config.split, config.seed, known, tagger)
+        of = replaced.depends_on(data, config.split, config.seed, known, tagger)
     for kind in config.perturb:
         both = last.get(of, kind, functools.partial(replace, kind))
-        changed, replaced = both.changed, both.prepared
+        changed, pieces = both.changed, both.prepared
         if config.write is not None and first:
-            write(Path(config.write), kind, config.split, corpus(), changed)
-        predicted_replaced = tag(tagger, replaced, data, log, kind)
-        rows[kind] = evaluation.evaluate(replaced, predicted_replaced, tagger.labels, table, clean)
+            replaced.write(Path(config.write), kind, config.split, corpus(), changed)
+        predicted_replaced = tag(tagger, pieces, data, log, kind)
+        rows[kind] = evaluation.evaluate(pieces, predicted_replaced, tagger.labels, table, clean)
         where = {code: np.array(part) for code, part in changed.changed.items()}
         before = evaluation.on(gold, predicted, tagger.labels, where)
-        after = evaluation.on(replaced, predicted_replaced, tagger.labels, where)
+        after = evaluation.on(pieces, predicted_replaced, tagger.labels, where)
         for row in rows[kind]:
             if row["kind"] == "scores":
                 code = row["language"]
@@ -170,7 +138,7 @@ def run(
         log(tables.perturbations(rows, table), tables.replacements(rows))
     if other is not None:
         second = tag(other, prepare(other, parts, data, log), data, log, config.against or "")
-        rates, found = compare(corpus(), gold, predicted, second, tagger.labels, known)
+        rates, found = disagreement.compare(corpus(), gold, predicted, second, tagger.labels, known)
         runs = {"against": str(Path(config.against or "").resolve())}
         save(directory / "disagreement.jsonl", data, config, gold, "none", found, runs)
         log(tables.disagreement(rates, table))
@@ -198,15 +166,6 @@ def load_other(directory: Path, tagger: Tagger, fsdp: int) -> Tagger:
     if other.labels != tagger.labels:
         raise UserError(f"against: {directory} has other tags: {' '.join(other.labels)}")
     return other
-
-
-def depends_on(
-    data: DataConfig, split: str, seed: int, known: Seen, tagger: Tagger
-) -> tuple[object, ...]:
-    """What replaced sentences, as pieces of a tagger, depend on, but for how they are replaced."""
-    text = tagger.tokenizer.backend_tokenizer.to_str()
-    digests = (hashlib.sha256(x).digest() for x in (known.entities.tobytes(), text.encode()))
-    return (data, split, seed, tagger.labels, tagger.positions, *digests)
 
 
 def _rows(data: DataConfig, tagger: Tagger) -> DataConfig:
@@ -284,45 +243,6 @@ def save(
         return
     where = results.setting(data, codes, config.split, kind, config.seed) | (more or {})
     results.replace(path, where, [where | row for row in rows])
-
-
-def write(path: Path, kind: str, split: str, corpus: Corpus, changed: Perturbed) -> None:
-    """The replaced sentences as files that --data.dir takes, and beside the original ones."""
-    from sparsejax.data import writing
-
-    for code, part in changed.corpus.items():
-        directory = path / kind / code
-        directory.mkdir(parents=True, exist_ok=True)
-        try:
-            writing.write_tsv(directory / f"{split}.tsv", part)
-        except ValueError as error:
-            raise UserError(f"write: {code}: {error}") from None
-        lines = (f"{line}\n" for line in writing.side_by_side(corpus[code], part))
-        text = "".join(lines).encode()
-        files.write_whole(directory / f"{split}-side-by-side.txt", text)
-
-
-def compare(
-    corpus: Corpus,
-    gold: Mapping[str, Prepared],
-    first: Mapping[str, Tagged],
-    second: Mapping[str, Tagged],
-    labels: Sequence[str],
-    known: Seen,
-) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """The rates of each language, and the rows of disagreement.jsonl: those, then the sentences."""
-    from sparsejax.ner import disagreement
-
-    rates = {
-        code: disagreement.rates(part, first[code], second[code], labels, known)
-        for code, part in gold.items()
-    }
-    rates["all"] = disagreement.total(rates)
-    rows = [{"kind": "rates", "language": code} | row for code, row in rates.items()]
-    for code, part in gold.items():
-        found = disagreement.sentences(corpus[code], part, first[code], second[code], labels, known)
-        rows += ({"kind": "sentence", "language": code} | row for row in found)
-    return rates, rows
 
 
 def load_run(directory: Path) -> Config:

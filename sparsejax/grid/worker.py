@@ -19,6 +19,7 @@ from sparsejax import evaluate, train
 from sparsejax.errors import Stopped, UserError
 from sparsejax.grid import cost, directory
 from sparsejax.grid.spec import Grid, Run
+from sparsejax.ner import replaced
 from sparsejax.runtime import compilation, host_memory, logging, run_directory, setup, stopping
 
 DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
@@ -80,7 +81,7 @@ class Worker:
         self.progress = Progress(where, self.grid, log)
         self.tried: set[str] = set()  # and need not be looked at again
         self.failed: dict[str, str] = {}
-        self._last = setup.LastData(), evaluate.LastReplaced()
+        self._last = setup.LastData(), replaced.LastReplaced()
 
     def go_through(self) -> int:
         """Does the runs that nobody has; returns how many were settled, by whomever."""

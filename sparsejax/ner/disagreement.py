@@ -13,7 +13,7 @@ import numpy as np
 
 from sparsejax.data.preparation import Prepared
 from sparsejax.data.seen import Seen, among
-from sparsejax.data.sentences import Sentence
+from sparsejax.data.sentences import Corpus, Sentence
 from sparsejax.ner.evaluation import gold_ids
 from sparsejax.ner.spans import found, spans
 from sparsejax.ner.tagging import Tagged
@@ -90,6 +90,26 @@ def total(rows: Mapping[str, Row]) -> Row:
     return {name: sum(row[name] for row, _ in both) for name in names} | {
         "unseen": {name: sum(row[name] for _, row in both) for name in both[0][1]}
     }
+
+
+def compare(
+    corpus: Corpus,
+    gold: Mapping[str, Prepared],
+    first: Mapping[str, Tagged],
+    second: Mapping[str, Tagged],
+    labels: Sequence[str],
+    known: Seen,
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The rates of each language, and the rows of disagreement.jsonl: those, then the sentences."""
+    found = {
+        code: rates(part, first[code], second[code], labels, known) for code, part in gold.items()
+    }
+    found["all"] = total(found)
+    rows = [{"kind": "rates", "language": code} | row for code, row in found.items()]
+    for code, part in gold.items():
+        differ = sentences(corpus[code], part, first[code], second[code], labels, known)
+        rows += ({"kind": "sentence", "language": code} | row for row in differ)
+    return found, rows
 
 
 def _any(words: np.ndarray, lengths: np.ndarray) -> np.ndarray:

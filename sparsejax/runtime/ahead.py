@@ -174,7 +174,7 @@ def report(config: Config, topology: str, rows: int | None) -> Report:
         refuse_more(what, found.total, memory)
         return found
 
-    # As `train.fit` and `train.tagger` make them.
+    # As `train.fit` and `finishing.tagger` make them.
     shardings = jax.tree.map(lambda leaf: leaf.sharding, state), parallel.whole(mesh)
     train_steps = steps.make_train_steps(program, shardings, masks)
     predict = tagging.make_predict(model, config.model.dtype, mesh)
