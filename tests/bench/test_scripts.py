@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,16 @@ from typing import Any
 import pytest
 
 BENCH = Path(__file__).resolve().parents[2] / "bench"
+
+
+def test_a_report_says_what_it_ran_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the CPU does is not said to be the work of an accelerator that is there as well."""
+    monkeypatch.syspath_prepend(str(BENCH))
+    workload = importlib.import_module("workload")
+    monkeypatch.setattr(workload, "device", lambda: "1 x accelerator")
+    assert workload.report(("numpy",))["device"] == "1 x accelerator"
+    assert workload.report(("numpy",), workload.host())["device"] == workload.host()
+    assert workload.host().startswith(f"{len(os.sched_getaffinity(0))} CPU cores, ")
 
 
 def train_speed(

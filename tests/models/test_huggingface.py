@@ -311,7 +311,11 @@ def test_an_index_cannot_name_directories(name: str, tmp_path: Path) -> None:
         load(tmp_path)
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"weight_map": []}', "\udcff"])
+@pytest.mark.parametrize(
+    "content",
+    ["", "{", "[]", "{}", '{"weight_map": []}', "\udcff", "[" * 100_000],
+    ids=["empty", "cut off", "list", "no map", "no names", "not UTF-8", "nested"],
+)
 def test_a_damaged_index(content: str, tmp_path: Path) -> None:
     path = write(tmp_path, shards=1) / "model.safetensors.index.json"
     path.write_text(content, "utf-8", errors="surrogateescape")
